@@ -1,0 +1,43 @@
+# make claims    examine the shipped model `base` (make claims MODEL=... for another)
+# make test      run the tests         make lint      ruff and mypy
+# make install   make .venv with what the claims need
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODEL  ?= base
+ARGS   ?=
+
+.PHONY: install claims test lint clean
+.DELETE_ON_ERROR:
+
+install: $(VENV)/.claims
+
+claims: $(VENV)/.claims
+	$(BIN)/python -m pytest claims/ --model $(MODEL) $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest tests $(ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+# Debian splits ensurepip off into python3-venv; without it the system's pip fills the environment.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+
+$(VENV)/.claims: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.claims
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lint,bench]'
+	@touch $@

@@ -1,0 +1,121 @@
+"""Where the parts of a model are.
+
+unsupported(config) None, or one sentence that says why a configuration cannot be examined
+anatomy_of(model)   the parts of a loaded model: layers, heads, projections, final norm, unembedding
+
+Known: pre-norm decoders with separate q, k, v projections, grouped-query attention and a gated MLP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mechinterp.errors import MechinterpError
+
+FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """The parts of a decoder. Layers and heads are counted from 0."""
+
+    family: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    layers: tuple[nn.Module, ...]
+    norm: nn.Module
+    unembed: nn.Linear
+
+    def attention(self, layer: int) -> nn.Module:
+        return self.layers[layer].self_attn  # type: ignore[return-value]
+
+    def o_proj(self, layer: int) -> nn.Linear:
+        """Its input is the concatenation of the heads' outputs, (..., n_heads * d_head)."""
+        return self.attention(layer).o_proj  # type: ignore[return-value]
+
+    def mlp(self, layer: int) -> nn.Module:
+        return self.layers[layer].mlp  # type: ignore[return-value]
+
+    def down_proj(self, layer: int) -> nn.Linear:
+        """Its input is the neurons' activations, (..., d_mlp); its columns are the value vectors."""
+        return self.mlp(layer).down_proj  # type: ignore[return-value]
+
+    def check_layer(self, layer: int) -> None:
+        if not 0 <= layer < self.n_layers:
+            raise MechinterpError(f"layer {layer}: this model has layers 0 to {self.n_layers - 1}")
+
+    def check_head(self, layer: int, head: int) -> None:
+        self.check_layer(layer)
+        if not 0 <= head < self.n_heads:
+            raise MechinterpError(f"head {head} of layer {layer}: a layer has heads 0 to {self.n_heads - 1}")
+
+    def check_neuron(self, layer: int, neuron: int) -> None:
+        self.check_layer(layer)
+        if not 0 <= neuron < self.d_mlp:
+            raise MechinterpError(f"neuron {neuron} of layer {layer}: a layer has neurons 0 to {self.d_mlp - 1}")
+
+
+def unsupported(config: Any) -> str | None:
+    """One sentence that says why a model with this configuration is refused, or None if it can be examined."""
+    family = getattr(config, "model_type", None) or "(no model_type)"
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES.values())
+        return f"model family {family!r} is not known; supported are {known} (decoders with separate projections)"
+    if getattr(config, "is_encoder_decoder", False):
+        return f"{family!r} is configured as an encoder-decoder; a causal decoder is needed"
+    return None
+
+
+def anatomy_of(model: Any) -> Anatomy:
+    """The anatomy of a transformers causal language model.
+
+    Raises:
+        MechinterpError: the family is not known, or a part is not where its family keeps it
+            (a headless or wrapped model, projections fused or packed).
+    """
+    config = model.config
+    if reason := unsupported(config):
+        raise MechinterpError(reason)
+    body, unembed = getattr(model, "model", None), model.get_output_embeddings()
+    if body is None or unembed is None:
+        raise MechinterpError(
+            f"{type(model).__name__} has no unembedding; load it with AutoModelForCausalLM, not AutoModel"
+        )
+    n_heads = config.num_attention_heads
+    anatomy = Anatomy(
+        family=config.model_type,
+        n_layers=len(body.layers),
+        n_heads=n_heads,
+        n_kv_heads=config.num_key_value_heads,
+        d_model=config.hidden_size,
+        d_head=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
+        d_mlp=config.intermediate_size,
+        layers=tuple(body.layers),
+        norm=body.norm,
+        unembed=unembed,
+    )
+    _check_shapes(anatomy)
+    return anatomy
+
+
+def _check_shapes(anatomy: Anatomy) -> None:
+    for layer in range(anatomy.n_layers):
+        for name, module, inputs in (
+            ("o_proj", anatomy.o_proj(layer), anatomy.n_heads * anatomy.d_head),
+            ("down_proj", anatomy.down_proj(layer), anatomy.d_mlp),
+        ):
+            expected = (anatomy.d_model, inputs)
+            weight = getattr(module, "weight", None)
+            if weight is None or not weight.is_floating_point() or tuple(weight.shape) != expected:
+                found = "no weight" if weight is None else f"{weight.dtype} {tuple(weight.shape)}"
+                raise MechinterpError(
+                    f"layer {layer} {name}: expected a float matrix {expected}, found {found}; "
+                    "load quantised weights dequantised"
+                )
