@@ -1,0 +1,118 @@
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures.countdown import make_problems
+from fixtures.sites import site, verdict_tokens
+from fixtures.transcripts import make_transcripts, verdict
+from mechinterp.errors import MechinterpError
+from tests.tokenizers_for_tests import by_digit, by_number, gluing, ignorant, joining
+
+law = settings(deadline=None, derandomize=True, max_examples=25)
+READERS = {
+    "digits": by_digit,
+    "digits, offsets without the space": lambda: by_digit(trim_offsets=True),
+    "whole numbers, start and end tokens": by_number,
+}
+readers = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+
+
+def transcripts(seed=0, n=2):
+    return make_transcripts(make_problems(n, seed=seed), seed=seed)
+
+
+def read(tokenizer, sited, positions):
+    return tokenizer.decode([sited.input_ids[i] for i in positions], clean_up_tokenization_spaces=False)
+
+
+@readers
+@law
+@given(seed=st.integers(0, 2**32))
+def test_sites_decode_to_their_characters(reader, seed):
+    """The tokens of each site spell the number that the transcript has there, and the last one is the ` (`."""
+    tokenizer = reader()
+    for transcript in transcripts(seed):
+        sited = site(tokenizer, transcript)
+        assert read(tokenizer, sited, sited.result).strip() == str(transcript.attempts[-1].value)
+        assert read(tokenizer, sited, [sited.open_paren]) == " ("
+        assert read(tokenizer, sited, sited.attempt) == transcript.text[slice(*transcript.attempt)]
+        mentions = [read(tokenizer, sited, mention).strip() for mention in sited.target_mentions]
+        assert mentions == [str(transcript.target)] * len(transcript.target_mentions)
+        for number, spans in sited.number_mentions.items():
+            found = [read(tokenizer, sited, positions).strip() for positions in spans]
+            assert found == [str(number)] * len(transcript.number_mentions[number])
+
+
+@readers
+def test_sites_are_in_order(reader):
+    """Mentions come before the result, the result before the ` (`, which is the last token; no two sites overlap."""
+    for transcript in transcripts(n=5):
+        sited = site(reader(), transcript)
+        mentions = [i for mention in sited.target_mentions for i in mention]
+        assert mentions == sorted(set(mentions))
+        assert mentions[-1] < sited.result[0]
+        assert sited.last_digit == sited.result[-1] == sited.open_paren - 1
+        assert sited.open_paren == sited.attempt[-1] == len(sited.input_ids) - 1
+        numbers = [i for spans in sited.number_mentions.values() for positions in spans for i in positions]
+        assert len(numbers) == len(set(numbers))
+        assert not {*mentions, *sited.result} & set(numbers)
+        assert max(numbers) < sited.attempt[0]
+
+
+def test_a_number_is_one_token_or_one_a_digit():
+    """A two-digit result is two tokens where digits are split, and one where numbers stay whole."""
+    transcript = transcripts()[0]
+    assert len(site(by_digit(), transcript).result) == 2
+    assert len(site(by_number(), transcript).result) == 1
+
+
+def test_special_tokens_count():
+    """A start token shifts all positions by one; an end token after the text is left out."""
+    transcript = transcripts()[0]
+    tokenizer = by_number()
+    sited = site(tokenizer, transcript)
+    assert sited.input_ids[0] == tokenizer.bos_token_id
+    assert tokenizer.eos_token_id not in sited.input_ids
+    assert list(sited.input_ids[1:]) == tokenizer(transcript.text, add_special_tokens=False)["input_ids"]
+
+
+@readers
+def test_verdict_tokens_follow_every_transcript(reader):
+    """The token that follows a transcript's own ids, once its verdict is written, is the verdict token."""
+    tokenizer = reader()
+    verdicts = verdict_tokens(tokenizer)
+    assert verdicts.works != verdicts.fails
+    for transcript in transcripts(n=5):
+        ids = tokenizer(f"{transcript.text}{verdict(transcript)})\n")["input_ids"]
+        sited = site(tokenizer, transcript)
+        expected = verdicts.works if transcript.is_right else verdicts.fails
+        assert ids[: len(sited.input_ids) + 1] == [*sited.input_ids, expected]
+
+
+@pytest.mark.parametrize("find", [verdict_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
+def test_a_joined_verdict_is_refused(find):
+    """A tokenizer that reads ` (not` as one token has no verdict token, and no ` (` to stop at."""
+    with pytest.raises(MechinterpError, match=r"no verdict token.*\((this|not)"):
+        find(joining())
+
+
+@pytest.mark.parametrize("words", [("this", "not"), ("this",), ("not",)])
+def test_an_unknown_verdict_is_refused(words):
+    """A tokenizer that does not know both words has no verdict token."""
+    with pytest.raises(MechinterpError, match=r"no verdict token.*'<unk>'"):
+        verdict_tokens(ignorant(*words))
+
+
+def test_a_joined_result_is_refused():
+    """A tokenizer that reads the result as a part of `= 51` has no token for its digits."""
+    with pytest.raises(MechinterpError, match=r"part of ' = \d+'"):
+        site(gluing(), transcripts()[0])
+
+
+@pytest.mark.parametrize("find", [verdict_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
+def test_a_tokenizer_without_offsets_is_refused(find):
+    """A slow tokenizer is refused with the way to load a fast one."""
+    with pytest.raises(MechinterpError, match="use_fast=True"):
+        find(SimpleNamespace(is_fast=False))
