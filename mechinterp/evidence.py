@@ -82,11 +82,16 @@ def verdict_of(evidence: Evidence, threshold: Threshold) -> tuple[Verdict, list[
     """
     low, high = evidence.interval
     margins = [value for control in evidence.controls for value in (control.margin, *control.interval)]
-    numbers = [evidence.effect, low, high, evidence.p_value, evidence.noise, *evidence.null, *margins]
-    if not all(math.isfinite(value) for value in numbers):
+    measured = [evidence.effect, low, high, evidence.n, evidence.p_value, evidence.noise, *evidence.null, *margins]
+    if not all(math.isfinite(value) for value in measured):
         return "error", ["the measurement is not finite"]
+    if not all(math.isfinite(value) for value in (threshold.at_least, threshold.alpha, threshold.min_n)):
+        return "error", ["the threshold is not finite"]
     if not low <= high or not 0 <= evidence.p_value <= 1 or evidence.noise < 0:
         return "error", ["the measurement is inconsistent (interval reversed, or p-value or noise out of range)"]
+    slack = 1e-6 * max(1.0, abs(evidence.effect))  # rounding, where interval and effect coincide
+    if not low - slack <= evidence.effect <= high + slack:
+        return "error", [f"the effect {evidence.effect:.3g} lies outside its interval [{low:.3g}, {high:.3g}]"]
     if evidence.n < threshold.min_n:
         return "inconclusive", [f"n = {evidence.n} is too small for a verdict; {threshold.min_n} problems are needed"]
     refuted, open_ = [], []

@@ -1,0 +1,169 @@
+"""A run's findings, on disk from the moment each is made.
+
+open_run  makes the folder of a run
+Run       records findings as they come and writes the report at the end
+recover   the findings of a run that was killed
+outcome   exit status and one line for all findings of a run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reports.figures import draw
+from reports.markdown import render
+from reports.outcome import outcome
+from reports.provenance import environment
+from reports.schema import Environment, Finding, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
+from reports.text import file_name, plain
+
+__all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover"]
+
+REPORT_DIR = Path(__file__).resolve().parent
+FINDINGS, REPORT, MARKDOWN, FIGURES = "findings.jsonl", "report.json", "report.md", "figures"
+
+
+def open_run(report_dir: Path | str = REPORT_DIR, model: str = "", now: datetime | None = None) -> Run:
+    """Make `<report_dir>/runs/<model>-<UTC time>/`, a folder of its own for this run.
+
+    Args:
+        report_dir: where reports are kept; it is made if need be.
+        model: name of the subject. It is not trusted: only a safe file name is made of it.
+        now: when the run began, by default now.
+    """
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    name = f"{file_name(model)}-{now:%Y%m%dT%H%M%SZ}"
+    try:
+        directory = _new_folder(Path(report_dir) / "runs", name)
+        (directory / FINDINGS).touch(exist_ok=False)
+    except (OSError, ValueError) as error:
+        raise _unwritable(Path(report_dir), error) from error
+    return Run(directory, now)
+
+
+def recover(run_dir: Path | str) -> list[Finding]:
+    """The findings that a run had made, also if it was killed: a last line that was torn is left out."""
+    path = Path(run_dir) / FINDINGS
+    shown = plain(str(path))
+    try:
+        *lines, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ReportError(
+            f"cannot read {shown!r}: {error.strerror}; expected the {FINDINGS} of a run: give the folder of a run"
+        ) from error
+    findings = [_parsed(line, f"line {place} of {shown!r}") for place, line in enumerate(lines, 1)]
+    try:
+        return [*findings, _parsed(last, shown)] if last else findings
+    except ReportError:  # only what was never finished lacks its line end
+        return findings
+
+
+class Run:
+    """One run of the suite: `record` each finding as it is made, `finish` at the end."""
+
+    def __init__(self, directory: Path, created: datetime) -> None:
+        self.directory = directory
+        self.created = created
+        self.findings: list[Finding] = []
+
+    def record(self, finding: Finding) -> None:
+        """Keep the finding, on disk before this returns: a run that is killed later loses nothing."""
+        self.findings.append(finding)
+        try:
+            with (self.directory / FINDINGS).open("a", encoding="utf-8") as stream:
+                stream.write(to_json(finding) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def finish(
+        self,
+        *,
+        command: str,
+        subject: SubjectFacts,
+        reference: SubjectFacts | None = None,
+        settings: Settings | None = None,
+        seed: int | None = None,
+        where: Environment | None = None,
+    ) -> Report:
+        """Write report.json, the figures and report.md, and return the report.
+
+        Args:
+            command: the command that was run.
+            subject: the checkpoint under test.
+            reference: the checkpoint it was compared with.
+            settings: how it was examined.
+            seed: seed of every random draw.
+            where: machine and versions, by default those of this process.
+        """
+        report = Report(
+            created=self.created,
+            command=command,
+            seed=seed,
+            settings=settings or Settings(),
+            subject=subject,
+            reference=reference,
+            environment=where or environment(),
+            findings=self.findings,
+        )
+        try:
+            _write(self.directory / REPORT, to_json(report, indent=2) + "\n")
+            pictures = draw(report.findings, self.directory / FIGURES)
+            _write(self.directory / MARKDOWN, render(report, pictures))
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+        return report
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, 1000):
+        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another run of the same second
+            continue
+        return folder
+    raise FileExistsError(17, "a thousand runs of the same second exist")
+
+
+def _parsed(line: bytes, where: str) -> Finding:
+    try:
+        data: Any = json.loads(line)
+        return Finding.model_validate(data)
+    except ValidationError as error:
+        problem = first_problem(error)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise ReportError(f"cannot read {where}: {plain(problem)}; expected one finding a line: remove what is no finding")
+
+
+def _write(path: Path, text: str) -> None:
+    """All of the file or nothing: a reader never meets half a report."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _unwritable(folder: Path, error: Exception) -> ReportError:
+    problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ReportError(
+        f"cannot write to the report folder {plain(str(folder))!r}: {plain(problem)}; "
+        "expected a folder that can be made and written: free it, or choose another one"
+    )

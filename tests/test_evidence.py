@@ -1,0 +1,137 @@
+"""The laws of the verdict: what it may never do, whatever was measured."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold, verdict_of
+
+laws = settings(deadline=None, derandomize=True, max_examples=300)
+units = st.floats(-2, 2)
+intervals = st.tuples(units, units).map(lambda ends: tuple(sorted(ends)))
+controls = st.builds(Control, name=st.just("rival"), margin=units, interval=intervals)
+evidence = st.builds(
+    Evidence,
+    effect=units,
+    interval=intervals,
+    n=st.integers(0, 64),
+    p_value=st.floats(0, 1),
+    null=st.lists(units, max_size=3).map(tuple),
+    controls=st.lists(controls, max_size=2).map(tuple),
+    noise=st.floats(0, 0.5),
+)
+# Most draws hold or nearly hold, so that the laws are tried where they could break.
+strong = st.builds(
+    Evidence,
+    effect=st.just(1.0),
+    interval=st.tuples(st.floats(0.5, 1), st.floats(1, 2)),
+    n=st.integers(16, 64),
+    p_value=st.floats(0, 0.05),
+    null=st.just((0.0, 0.1)),
+    controls=st.lists(st.builds(Control, st.just("rival"), st.just(0.3), st.just((0.1, 0.5))), max_size=2).map(tuple),
+    noise=st.floats(0, 0.1),
+)
+either = evidence | strong
+thresholds = st.builds(Threshold, at_least=st.floats(-1, 1), alpha=st.just(0.05), min_n=st.integers(1, 32))
+
+
+def verdict(measured, threshold):
+    return verdict_of(measured, threshold)[0]
+
+
+def test_holds_when_all_is_shown():
+    """A large effect, on enough problems, above every control, holds without a reason against it."""
+    measured = Evidence(0.9, (0.8, 1.0), 64, 0.005, null=(0.1,), controls=(Control("rival", 0.5, (0.4, 0.6)),))
+    assert verdict_of(measured, Threshold(0.7)) == ("holds", [])
+
+
+@laws
+@given(either, thresholds)
+def test_reasons(measured, threshold):
+    """Every verdict is one of the six, and has reasons exactly if it is not holds."""
+    word, reasons = verdict_of(measured, threshold)
+    assert word in VERDICTS
+    assert bool(reasons) == (word != "holds")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["effect", "low", "high", "p_value", "noise", "null", "margin", "c_low", "c_high"])
+@settings(laws, max_examples=30)
+@given(measured=strong, threshold=thresholds)
+def test_not_a_number(place, bad, measured, threshold):
+    """A number that is not finite, anywhere in the evidence, is an error and never holds."""
+    (low, high), rival = measured.interval, Control("rival", 0.3, (0.1, 0.5))
+    broken = {
+        "low": {"interval": (bad, high)},
+        "high": {"interval": (low, bad)},
+        "null": {"null": (0.0, bad)},
+        "margin": {"controls": (*measured.controls, dataclasses.replace(rival, margin=bad))},
+        "c_low": {"controls": (*measured.controls, dataclasses.replace(rival, interval=(bad, 0.5)))},
+        "c_high": {"controls": (*measured.controls, dataclasses.replace(rival, interval=(0.1, bad)))},
+    }.get(place, {place: bad})
+    assert verdict(dataclasses.replace(measured, **broken), threshold) == "error"
+
+
+@laws
+@given(either, thresholds, st.integers(0, 64))
+def test_too_few(measured, threshold, n):
+    """On fewer problems than demanded nothing holds, and nothing is refuted either."""
+    few = dataclasses.replace(measured, n=min(n, threshold.min_n - 1))
+    assert verdict(few, threshold) == "inconclusive"
+
+
+@laws
+@given(either, thresholds, st.floats(0, 1))
+def test_larger_p(measured, threshold, rise):
+    """A larger p-value never turns another verdict into holds."""
+    weaker = dataclasses.replace(measured, p_value=min(1.0, measured.p_value + rise))
+    assert verdict(weaker, threshold) != "holds" or verdict(measured, threshold) == "holds"
+
+
+@laws
+@given(either, thresholds, st.floats(0, 3))
+def test_lower_interval(measured, threshold, fall):
+    """A lower interval never turns another verdict into holds."""
+    low, high = measured.interval
+    weaker = dataclasses.replace(measured, effect=measured.effect - fall, interval=(low - fall, high - fall))
+    assert verdict(weaker, threshold) != "holds" or verdict(measured, threshold) == "holds"
+
+
+@laws
+@given(either, thresholds, st.floats(0, 1))
+def test_more_noise(measured, threshold, rise):
+    """More noise never turns another verdict into holds, nor into refuted."""
+    noisier = dataclasses.replace(measured, noise=measured.noise + rise)
+    for word in ("holds", "refuted"):
+        assert verdict(noisier, threshold) != word or verdict(measured, threshold) == word
+
+
+@laws
+@given(either, thresholds, controls)
+def test_one_more_control(measured, threshold, control):
+    """A further control never turns another verdict into holds, and one that is not exceeded forbids it."""
+    stricter = dataclasses.replace(measured, controls=(*measured.controls, control))
+    assert verdict(stricter, threshold) != "holds" or (
+        verdict(measured, threshold) == "holds" and control.interval[0] > 0
+    )
+
+
+@laws
+@given(either, thresholds)
+def test_refuted(measured, threshold):
+    """Refuted only if the interval stays below the threshold, noise included, or a control explains the effect."""
+    below = measured.interval[1] + measured.noise < threshold.at_least
+    explained = any(control.interval[1] < 0 for control in measured.controls)
+    assert verdict(measured, threshold) != "refuted" or below or explained
+
+
+@pytest.mark.parametrize(
+    "broken", [{"interval": (1.0, 0.5)}, {"p_value": 1.5}, {"p_value": -0.1}, {"noise": -0.1}], ids=str
+)
+def test_inconsistent(broken):
+    """A reversed interval, a p-value out of range and a negative noise are errors."""
+    measured = Evidence(0.9, (0.8, 1.0), 64, 0.005)
+    assert verdict(dataclasses.replace(measured, **broken), Threshold(0.5)) == "error"

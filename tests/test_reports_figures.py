@@ -1,0 +1,130 @@
+"""Pictures: what can be drawn is drawn, what cannot is said, and the report is never lost."""
+
+import math
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.figures import MAX_CURVES, Picture, draw
+from reports.finding import Finding
+
+
+def finding(claim="probe.decodable", **facts):
+    return Finding(claim=claim, **({"tier": "audited", "subject": "r1", "verdict": "error"} | facts))
+
+
+def words(path):
+    """The words in a picture."""
+    root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 - our own file
+    return " ".join(node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_curves(tmp_path):
+    """Curves share one picture, named by claim and case, with a legend and labels as text."""
+    made = finding(case="last_digit", series={"at ` (`": [0.5, 0.9], "完美 $x$ <b>": [0.5, None]}, series_unit="AUC")
+    (picture,) = draw([made], tmp_path / "figures")
+    assert picture == Picture("figures/probe.decodable-last_digit.svg")
+    shown = words(tmp_path / picture.path)
+    for word in ["at ` (`", "完美 $x$ <b>", "layer", "AUC"]:
+        assert word in shown
+
+
+@pytest.mark.parametrize(("unit", "drawn"), [("AUC", True), ("", False), ("cosine", False)])
+def test_threshold(tmp_path, unit, drawn):
+    """The threshold is drawn across curves that show the measure itself, and across no others."""
+    made = finding(series={"a": [0.1, 0.9]}, series_unit=unit, measure="AUC", at_least=0.7)
+    (picture,) = draw([made], tmp_path / "figures")
+    assert ("threshold 0.7" in words(tmp_path / picture.path)) == drawn
+
+
+def test_null(tmp_path):
+    """The effect is drawn beside its null."""
+    made = finding(null=[0.1 * i for i in range(20)], effect=2.5, at_least=1.0, control="random heads")
+    (picture,) = draw([made], tmp_path / "figures")
+    for word in ["random heads, 20 draws", "effect 2.5", "threshold 1"]:
+        assert word in words(tmp_path / picture.path)
+
+
+def test_positions(tmp_path):
+    """A curve named like the axis holds the positions and is not drawn."""
+    made = finding(series={"coefficient": [-8, 0, 8], "flips": [0.1, 0.2, 0.6]}, series_axis="coefficient")
+    (picture,) = draw([made], tmp_path / "figures")
+    assert words(tmp_path / picture.path).count("coefficient") == 1
+    assert "−8" in words(tmp_path / picture.path)
+
+
+def test_many_curves(tmp_path):
+    """Of many curves the first are drawn, and the picture says so."""
+    (picture,) = draw([finding(series={f"head {i}": [0.0, 1.0] for i in range(40)})], tmp_path / "figures")
+    assert f"{MAX_CURVES} of 40 curves" in words(tmp_path / picture.path)
+
+
+ODD = {
+    "no values": {"a": []},
+    "no finite value": {"a": [math.nan, math.inf]},
+    "other length": {"layer": [0, 1, 2], "a": [1.0]},
+    "positions only": {"layer": [0, 1, 2]},
+    "positions not finite": {"layer": [0, math.nan], "a": [1.0, 2.0]},
+}
+
+
+@pytest.mark.parametrize("series", ODD.values(), ids=ODD)
+def test_odd_curves(tmp_path, series):
+    """Curves that cannot be drawn are said to be so, and the next finding still gets its picture."""
+    odd, good = draw([finding(series=series), finding("a.b", series={"x": [0.1, 0.2]})], tmp_path / "figures")
+    assert odd.path is None
+    assert odd.problem
+    assert good.path == "figures/a.b.svg"
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["a.b.svg"]
+
+
+def test_nothing_to_draw(tmp_path):
+    """A finding without curves or null has no picture, and no folder is made for it."""
+    assert draw([finding(null=[0.1, 0.2])], tmp_path / "figures") == [Picture()]
+    assert not (tmp_path / "figures").exists()
+
+
+def test_names(tmp_path):
+    """No two findings share a file, and no name leaves the folder."""
+    curves = {"series": {"x": [0.1, 0.2]}}
+    claims = ["a.b", "A.B", "a.b", "../../a", "..", "完美"]
+    made = [*(finding(claim, **curves) for claim in claims), finding("a.b", tier="as_published", **curves)]
+    paths = [picture.path for picture in draw(made, tmp_path / "figures")]
+    names = ["a.b", "A.B-2", "a.b-3", "a", "unnamed", "unnamed-2", "a.b-as_published"]
+    assert paths == [f"figures/{name}.svg" for name in names]
+    assert len(list(tmp_path.rglob("*.svg"))) == len(claims) + 1
+
+
+def test_repeatable(tmp_path):
+    """The same finding gives the same file."""
+    made = finding(series={"a": [0.1, 0.9]}, null=[0.1] * 6)
+    files = [tmp_path / folder / draw([made], tmp_path / folder / "figures")[0].path for folder in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_no_matplotlib(tmp_path, monkeypatch):
+    """Without matplotlib there is a reason instead of a picture."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    (picture,) = draw([finding(series={"a": [0.1, 0.9]})], tmp_path / "figures")
+    assert picture.path is None
+    assert "matplotlib" in picture.problem
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(
+    st.dictionaries(st.text(max_size=50), st.lists(st.floats(), max_size=4), min_size=1, max_size=3),
+    st.text(max_size=5),
+    st.lists(st.floats(), max_size=8),
+    st.text(),
+)
+def test_anything(tmp_path_factory, series, axis, null, claim):
+    """Whatever the curves, there is a readable picture or a reason."""
+    folder = tmp_path_factory.mktemp("run")
+    made = finding(claim, series=series, series_axis=axis, null=null, series_unit="$")
+    (picture,) = draw([made], folder / "figures")
+    assert (picture.path is None) != (picture.problem is None)
+    if picture.path:
+        words(folder / picture.path)

@@ -1,0 +1,254 @@
+"""Findings and reports as data: strictly valid JSON, read back as written, refused in one line."""
+
+import json
+import math
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold
+from reports import schema
+from reports.finding import Finding, finding_from, finding_without
+from reports.schema import Environment, Report, ReportError, SubjectFacts, read_report, to_json
+
+laws = settings(deadline=None, derandomize=True, max_examples=150)
+FACTS = {"claim": "heads.attend_target", "tier": "audited", "subject": "r1"}
+MEASURED = {"effect": 0.9, "interval": (0.8, 1.0), "n": 64, "p_value": 0.005}
+
+text = st.text(st.characters(), max_size=20)  # lone surrogates too: a tokenizer can decode to them
+floats = st.floats() | st.none()
+bounds = st.tuples(st.floats(), st.floats()) | st.none()
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text | st.just(Path("a/b")) | st.just(np.float32(0.5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+findings = st.builds(
+    Finding,
+    claim=text,
+    tier=st.sampled_from(["as_published", "audited"]),
+    case=text,
+    subject=text,
+    verdict=st.sampled_from([word for word in VERDICTS if word != "holds"]),
+    effect=floats,
+    interval=bounds,
+    n=st.integers() | st.none(),
+    p_value=floats,
+    reasons=st.lists(text, max_size=2),
+    controls=st.lists(st.fixed_dictionaries({"name": text, "margin": floats, "interval": bounds}), max_size=2),
+    null=st.lists(st.floats(), max_size=3),
+    series=st.dictionaries(text, st.lists(st.floats(), max_size=3), max_size=2),
+    details=st.dictionaries(text, values, max_size=3),
+    seconds=floats,
+)
+
+
+def strictly(line):
+    """JSON without NaN or Infinity."""
+
+    def refuse(token):
+        raise AssertionError(f"{token} in JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def report(**facts):
+    where = Environment(python="3.11", platform="test")
+    return Report(created=datetime.now(UTC), command="pytest", subject={"name": "r1"}, environment=where, **facts)
+
+
+@laws
+@given(findings)
+def test_round_trip(finding):
+    """A finding is one line of strict ASCII JSON, and reads back equal."""
+    line = to_json(finding)
+    assert line.isascii()
+    assert "\n" not in line
+    assert Finding.model_validate(strictly(line)) == finding
+
+
+@laws
+@given(st.lists(findings, max_size=3))
+def test_report_round_trip(made):
+    """A report is strict JSON and reads back equal."""
+    written = report(findings=made)
+    assert Report.model_validate(strictly(to_json(written, indent=2))) == written
+
+
+@pytest.mark.parametrize("missing", MEASURED)
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_holds_is_measured(missing, value):
+    """Nothing holds without a finite effect, interval, n and p-value."""
+    broken = (value, 1.0) if missing == "interval" and value is not None else value
+    with pytest.raises(ValidationError, match=missing):
+        Finding(**FACTS, **(MEASURED | {missing: broken}), verdict="holds")
+
+
+@pytest.mark.parametrize("broken", [{"interval": (1.0, 0.8)}, {"n": 0}, {"p_value": 1.2}], ids=str)
+def test_holds_is_consistent(broken):
+    """Nothing holds with a reversed interval, no problems or a p-value out of range."""
+    with pytest.raises(ValidationError, match="holds needs"):
+        Finding(**FACTS, **(MEASURED | broken), verdict="holds")
+
+
+def test_unknown_field():
+    """A field that the schema does not know is refused."""
+    with pytest.raises(ValidationError, match="statment"):
+        Finding(**FACTS, verdict="error", statment="a slip of the pen")
+
+
+def test_finding_from():
+    """A measurement becomes a finding with its verdict, its null in short, and all that was demanded."""
+    rival = Control("attempt index", 0.2, (0.1, 0.3))
+    evidence = Evidence(0.9, (0.8, 1.0), 64, 0.005, null=(0.0, 0.1, 0.2), controls=(rival,), details={"layer": 3})
+    finding = finding_from(evidence, Threshold(0.5), **FACTS, measure="AUC")
+    assert (finding.verdict, finding.as_expected, finding.reasons) == ("holds", True, [])
+    assert finding.threshold == "effect >= 0.5, p <= 0.05, n >= 16"
+    assert (finding.draws, finding.null_summary.max) == (3, 0.2)
+    assert finding.null_summary.mean == pytest.approx(0.1)
+    assert finding.null_summary.p95 == pytest.approx(0.19)
+    assert finding.controls[0].interval == (0.1, 0.3)
+    assert finding.details == {"layer": 3}
+
+
+def test_long_null():
+    """More than a thousand draws are kept in short only."""
+    finding = finding_from(Evidence(0.9, (0.8, 1.0), 64, 0.005, null=(0.1,) * 1001), Threshold(0.5), **FACTS)
+    assert (finding.draws, finding.null) == (1001, [])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_effect_not_finite(bad):
+    """An effect that is not finite is an error, and null in the report."""
+    finding = finding_from(Evidence(bad, (0.8, 1.0), 64, 0.005), Threshold(0.5), **FACTS)
+    assert (finding.verdict, finding.effect) == ("error", None)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["at_least", "alpha", "min_n", "n"])
+def test_demand_not_finite(place, bad):
+    """A threshold or an n that is not finite is an error: no comparison with NaN may pass."""
+    n = bad if place == "n" else 64
+    threshold = Threshold(**({"at_least": 0.5} | ({} if place == "n" else {place: bad})))
+    assert finding_from(Evidence(0.9, (0.8, 1.0), n, 0.005), threshold, **FACTS).verdict == "error"
+
+
+def test_finding_without():
+    """What could not be measured has a verdict, a reason and no effect."""
+    finding = finding_without("not_applicable", "AUC is 0.52", Threshold(0.5), **FACTS)
+    assert (finding.verdict, finding.reasons, finding.effect) == ("not_applicable", ["AUC is 0.52"], None)
+    assert finding.at_least == 0.5
+
+
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [
+        ({}, "heads.attend_target"),
+        ({"case": "last_digit"}, "heads.attend_target[last_digit]"),
+        ({"tier": "as_published"}, "heads.attend_target[as published]"),
+        ({"case": "last_digit", "tier": "as_published"}, "heads.attend_target[last_digit, as published]"),
+    ],
+)
+def test_label(facts, label):
+    """The label tells cases and tiers of a claim apart."""
+    assert Finding(**(FACTS | facts), verdict="error").label == label
+
+
+def test_details_of_any_kind():
+    """Arrays become lists, what JSON has no word for becomes text, and nesting ends somewhere."""
+    loop: list = []
+    loop.append(loop)
+    details = {"array": np.arange(3), 1: {2, 1}, "type": int, "loop": loop, "nan": np.array([np.nan])}
+    kept = Finding(**FACTS, verdict="error", details=details).details
+    assert kept["array"] == [0, 1, 2]
+    assert kept["1"] == [1, 2]
+    assert kept["type"] == "<class 'int'>"
+    assert kept["nan"] == [None]
+
+
+def test_read_report(tmp_path):
+    """A report reads back equal, its time in UTC."""
+    written = report(seed=3, reference=SubjectFacts(name="base", files=[{"name": "a", "size": 3}], other={"step": 300}))
+    (tmp_path / "report.json").write_text(to_json(written))
+    assert read_report(tmp_path / "report.json") == written
+    assert read_report(tmp_path / "report.json").created.tzinfo == UTC
+
+
+BROKEN = {
+    "empty": b"",
+    "binary": b"\xff\xfe\x00",
+    "torn": b'{"schema_version": "1.0", "find',
+    "NaN": b'{"schema_version": "1.0", "seed": NaN}',
+    "list": b"[]",
+    "no version": b"{}",
+    "other version": b'{"schema_version": "9.0"}',
+    "version is a list": b'{"schema_version": ["1.0"]}',
+    "wrong shape": b'{"schema_version": "1.0", "findings": 3}',
+    "unknown field \x1b[31m\nline": b'{"schema_version": "1.0", "\\u001b[31m\\nx": 3}',
+    "nested": b"[" * 100_000,
+    "nested details": b'{"schema_version": "1.0", "settings": {"other": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}}",
+    "long number": b'{"schema_version": "1.0", "seed": ' + b"1" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=[name.split()[0] + str(i) for i, name in enumerate(BROKEN)])
+def test_not_a_report(tmp_path, content):
+    """What is no report is refused in one line that names the file and says what to do."""
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+    with pytest.raises(ReportError) as refusal:
+        read_report(path)
+    line = str(refusal.value)
+    assert "report.json" in line
+    assert "expected a report.json with schema_version 1.0" in line
+    assert line.isprintable()
+    assert len(line) < 800
+
+
+@pytest.mark.parametrize("name", ["missing.json", ".", "missing/report.json", "nul\0l", "x" * 5000])
+def test_no_file(tmp_path, name):
+    """A missing file, a folder and an impossible name are refused in one line."""
+    with pytest.raises(ReportError) as refusal:
+        read_report(f"{tmp_path}/{name}")
+    assert str(refusal.value).isprintable()
+
+
+def test_huge(tmp_path, monkeypatch):
+    """A file larger than any report is refused before it is read."""
+    monkeypatch.setattr(schema, "MAX_BYTES", 10)
+    (tmp_path / "report.json").write_text(to_json(report()))
+    with pytest.raises(ReportError, match="larger than"):
+        read_report(tmp_path / "report.json")
+
+
+def test_json_schema_is_current():
+    """The committed schema is the one of the code: `python -m reports.schema` writes it."""
+    committed = Path(schema.__file__).with_suffix(".json").read_text(encoding="utf-8")
+    assert committed == schema.json_schema()
+
+
+def test_every_field_is_documented():
+    """Every field of every model has a description in the schema."""
+    models = json.loads(schema.json_schema())
+    for name, model in [("Report", models), *models["$defs"].items()]:
+        for field, facts in model.get("properties", {}).items():
+            assert "description" in facts, f"{name}.{field}"
+
+
+def test_light():
+    """Reports need neither torch nor pytest, and pictures are paid for only when drawn."""
+    code = (
+        "import importlib, pkgutil, sys, reports\n"
+        "for module in pkgutil.iter_modules(reports.__path__): importlib.import_module(f'reports.{module.name}')\n"
+        "print(*sorted({'torch', 'transformers', 'pytest', 'matplotlib'} & set(sys.modules)))"
+    )
+    root = Path(schema.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
