@@ -1,19 +1,79 @@
 from .anatomy import Anatomy, anatomy_of, unsupported
+from .attention import attention_to
+from .capture import Captured, capture, mean_heads, mean_neurons
+from .checks import check_instruments
 from .errors import MechinterpError
 from .evidence import Control, Evidence, InstrumentError, PreconditionUnmet, Threshold, Verdict, verdict_of
+from .heads import attending_heads, matched_head_sets
+from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
+from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
+from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
+from .probe import LinearProbe, fit_probes
+from .resume import Resumed, prefill
+from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .subject import Subject
+from .sweep import Intervention, sweep
+from .tokens import Batch, batches, last_logits, pad
+from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
 
 __all__ = [
     "Anatomy",
+    "Batch",
+    "Captured",
     "Control",
+    "Edit",
     "Evidence",
+    "Head",
     "InstrumentError",
+    "Intervention",
+    "LinearProbe",
     "MechinterpError",
+    "Neuron",
+    "Pass",
     "PreconditionUnmet",
+    "Resumed",
+    "Scope",
     "Subject",
     "Threshold",
     "Verdict",
+    "ablate_heads",
+    "ablate_neurons",
     "anatomy_of",
+    "at",
+    "attending_heads",
+    "attention_to",
+    "auc",
+    "batches",
+    "capture",
+    "check_instruments",
+    "draw_matched",
+    "everywhere",
+    "exceedance_p",
+    "fit_probes",
+    "head_output_weights",
+    "head_outputs",
+    "last",
+    "last_logits",
+    "lens_probability",
+    "logit_lens",
+    "matched_head_sets",
+    "matched_neurons",
+    "mean_heads",
+    "mean_interval",
+    "mean_neurons",
+    "nearest_tokens",
+    "nearest_values",
+    "pad",
+    "paired_p",
+    "prefill",
+    "share_interval",
+    "since",
+    "statistic_interval",
+    "steer",
+    "sweep",
+    "unembed_directions",
     "unsupported",
+    "value_vectors",
     "verdict_of",
+    "when_last_is",
 ]

@@ -9,11 +9,12 @@ Known: pre-norm decoders with separate q, k, v projections, grouped-query attent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from mechinterp.errors import MechinterpError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
 
@@ -30,7 +31,7 @@ class Anatomy:
     d_head: int
     d_mlp: int
     layers: tuple[nn.Module, ...]
-    norm: nn.Module
+    norm: Any
     unembed: nn.Linear
 
     def attention(self, layer: int) -> nn.Module:

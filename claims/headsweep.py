@@ -1,0 +1,179 @@
+"""Turning heads off: the selected ones, and hundreds of matched random sets.
+
+sweep_heads   run the ablations on the judging half, once a subject and kind of replacement
+HeadSweep     verdicts and value-vector activations under each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import mechinterp as mi
+from claims.laboratory import SWEEP_DRAWS, Laboratory
+from fixtures.observations import verdict_log_odds
+from fixtures.plain_text import PASSAGES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSweep:
+    """Rows are pairs, problem by problem: a right attempt, then the same text with another target.
+
+    Attributes:
+        log_odds_observed: of the verdict in the full pass (other kernel, other batch): the measured noise.
+        log_odds_clean, log_odds, log_odds_random: without edit, under the ablation, under each random set.
+        activation_*: mean activation of the success value vectors at ` (`, likewise.
+        log_odds_everywhere: under zero ablation at all positions, the published scope (no random sets: too dear).
+        damage: nats a token that each plain passage loses when the heads are off at all positions.
+    """
+
+    n: int
+    right: np.ndarray
+    log_odds_observed: np.ndarray
+    log_odds_clean: np.ndarray
+    log_odds: np.ndarray
+    log_odds_random: np.ndarray
+    activation_observed: np.ndarray
+    activation_clean: np.ndarray
+    activation: np.ndarray
+    activation_random: np.ndarray
+    log_odds_everywhere: np.ndarray
+    damage: np.ndarray
+
+    def discrimination(self, log_odds: np.ndarray, chosen: np.ndarray) -> float:
+        rows = (2 * chosen[:, None] + np.arange(2)).ravel()
+        return 2 * mi.auc(self.right[rows], log_odds[rows]) - 1
+
+    def lost(self, log_odds: np.ndarray, chosen: np.ndarray) -> float:
+        """Share of the discrimination that is lost; above 1 where right and wrong change places."""
+        before = self.discrimination(self.log_odds_clean, chosen)
+        return 1 - self.discrimination(log_odds, chosen) / max(before, 1e-9)
+
+    def gap(self, values: np.ndarray, chosen: np.ndarray) -> float:
+        return float((values[2 * chosen] - values[2 * chosen + 1]).mean())
+
+    def silenced(self, activation: np.ndarray, chosen: np.ndarray) -> float:
+        """Share of the activation's gap between right and wrong attempts that is lost."""
+        return 1 - self.gap(activation, chosen) / self.gap(self.activation_clean, chosen)
+
+    def by_class(self, values: np.ndarray) -> dict[str, float]:
+        return {"right": float(values[self.right].mean()), "wrong": float(values[~self.right].mean())}
+
+    def summary(self) -> dict[str, Any]:
+        everyone = np.arange(self.n)
+        random = [self.gap(draw, everyone) for draw in self.log_odds_random]
+        return {
+            "log_odds_before": self.by_class(self.log_odds_clean),
+            "log_odds_after": self.by_class(self.log_odds),
+            "auc_before": (1 + self.discrimination(self.log_odds_clean, everyone)) / 2,
+            "auc_after": (1 + self.discrimination(self.log_odds, everyone)) / 2,
+            "log_odds_gap": {
+                "before": self.gap(self.log_odds_clean, everyone),
+                "after": self.gap(self.log_odds, everyone),
+                "random, mean": float(np.mean(random)),
+                "random, smallest": float(np.min(random)),
+            },
+            "zero at all positions": {
+                "auc": (1 + self.discrimination(self.log_odds_everywhere, everyone)) / 2,
+                "log_odds": self.by_class(self.log_odds_everywhere),
+            },
+            "damage_nats_a_token": float(self.damage.mean()),
+        }
+
+
+def sweep_heads(lab: Laboratory, replaced_by: str) -> HeadSweep:
+    """Ablate from the first digit of the result to the ` (`.
+
+    Args:
+        replaced_by: "zero", or "minimal_pair": the heads' outputs on the same text with the other target.
+    """
+    return lab.remember((sweep_heads, replaced_by), lambda: _sweep(lab, replaced_by))
+
+
+def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
+    subject, observed = lab.subject, lab.observed
+    rows = lab.sweep_rows("correct", "target_edited")
+    sited = [observed.sited[i] for i in rows]
+    keep = max(len(s.input_ids) - s.result[0] for s in sited)
+    batch = mi.prefill(subject, [s.input_ids for s in sited], keep)
+    places = [[*range(s.result[0], len(s.input_ids))] for s in sited]
+    slots = [[-1] * (keep - len(p)) + p for p in places]
+    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)
+
+    values = None
+    if replaced_by == "minimal_pair":
+        with mi.capture(subject, slots, heads=range(subject.anatomy.n_layers)) as seen:
+            batch()
+        partner = torch.arange(len(rows)).view(-1, 2).flip(1).flatten()
+        values = {layer: z[partner.to(z.device)] for layer, z in seen.heads.items()}
+
+    def ablate(heads: list[mi.Head]) -> mi.Intervention:
+        @contextmanager
+        def block(batch: mi.Resumed) -> Iterator[mi.Edit]:
+            with mi.ablate_heads(subject, heads, values=values, scope=mi.at(slots)) as edit:
+                yield edit
+            edit.require(positions=sum(map(len, places)))
+
+        return block
+
+    measure = _measure(lab)
+    clean = measure(batch).numpy()
+    blocks = [ablate(lab.heads), *map(ablate, sets)]
+    swept = mi.sweep([batch], blocks, measure, progress=f"heads, {replaced_by}").numpy()
+    full = mi.pad(subject, [s.input_ids for s in sited])
+    with mi.ablate_heads(subject, lab.heads):
+        everywhere = verdict_log_odds(mi.last_logits(subject, full), observed.verdicts)
+    layers, neurons = (list(part) for part in zip(*lab.success_values, strict=True))
+    return HeadSweep(
+        n=len(rows) // 2,
+        right=observed.right[rows],
+        log_odds_observed=observed.log_odds[rows],
+        log_odds_clean=clean[:, 0],
+        log_odds=swept[0, :, 0],
+        log_odds_random=swept[1:, :, 0],
+        activation_observed=observed.neurons[rows][:, layers, neurons].mean(1).numpy(),
+        activation_clean=clean[:, 1],
+        activation=swept[0, :, 1],
+        activation_random=swept[1:, :, 1],
+        log_odds_everywhere=everywhere,
+        damage=_damage(lab),
+    )
+
+
+def _measure(lab: Laboratory) -> Callable[[mi.Resumed], Tensor]:
+    """(rows, 2): log-odds of the verdict, mean activation of the success value vectors at ` (`."""
+    by_layer: dict[int, list[int]] = {}
+    for layer, neuron in lab.success_values:
+        by_layer.setdefault(layer, []).append(neuron)
+
+    def measure(batch: mi.Resumed) -> Tensor:
+        last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
+        with mi.capture(lab.subject, last, neurons=by_layer) as seen:
+            log_odds = verdict_log_odds(batch(), lab.observed.verdicts)
+        fired = torch.cat([seen.neurons[layer][:, 0, chosen].cpu() for layer, chosen in by_layer.items()], dim=1)
+        return torch.stack([torch.as_tensor(log_odds), fired.mean(1).double()], dim=1)
+
+    return measure
+
+
+@torch.no_grad()
+def _damage(lab: Laboratory) -> np.ndarray:
+    """Loss on each plain passage with the heads off at all positions, minus the loss without, nats a token."""
+    subject = lab.subject
+
+    def loss(text: str) -> float:
+        ids = torch.tensor([subject.tokenizer(text)["input_ids"]], device=subject.device)
+        logits = subject.model(ids, use_cache=False).logits[0, :-1].float()
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:].to(logits.device)))
+
+    before = np.array([loss(text) for text in PASSAGES])
+    with mi.ablate_heads(subject, lab.heads):
+        return np.array([loss(text) for text in PASSAGES]) - before

@@ -1,0 +1,279 @@
+"""What is measured once on a subject and used by several claims.
+
+Laboratory   observations, halves, lexicon, probes and the selected heads; each is made when first asked for
+open_for     the laboratory of a subject under the given options
+
+Everything is selected on one half of the problems and judged on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mechinterp.evidence import PreconditionUnmet
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from torch import Tensor
+
+    from fixtures.lexicon import Lexicon
+    from fixtures.observations import Half, Observations
+    from mechinterp import Head, LinearProbe, Neuron, Resumed, Subject
+
+ATTENDS = 0.1
+"""Attention mass above which a head attends to the target (the published A_Prev)."""
+MOST_HEADS = 1 / 16
+"""At most this share of all heads is ablated; published: 29 or 33 of 576."""
+DRAWS = 400
+"""Draws of a null that costs no forward pass."""
+SWEEP_DRAWS = 300
+"""Draws of a null that costs a forward pass each."""
+SWEEP_PROBLEMS = 24
+"""Problems of the judging half that interventions are run on."""
+TWIN_PROBLEMS = 24
+"""Problems of each half that the untrained twin is run on."""
+TELLS = 0.75
+"""AUC from which a subject tells right from wrong attempts at all: the precondition of every ablation."""
+
+
+class once:
+    """A property of a laboratory that is measured when first asked for."""
+
+    def __init__(self, method: Callable[[Any], Any]) -> None:
+        self.method = method
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        return owner.remember(self.method, lambda: self.method(owner))
+
+
+@dataclass(eq=False)
+class Laboratory:
+    """The shared measurements on one subject."""
+
+    subject: Subject
+    n_problems: int
+    seed: int
+    results: dict[Hashable, tuple[Any, Exception | None]] = field(default_factory=dict, repr=False)
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives the first time; a failure is remembered too, so that it is not paid for twice."""
+        if key not in self.results:
+            try:
+                self.results[key] = (make(), None)
+            except Exception as failure:
+                self.results[key] = (None, failure)
+        result, failed = self.results[key]
+        if failed is not None:
+            raise failed
+        return result
+
+    @once
+    def observed(self) -> Observations:
+        """Every transcript, run once, after the instruments were checked on this very model."""
+        from fixtures.countdown import make_problems
+        from fixtures.observations import observe
+        from fixtures.sites import site
+        from fixtures.transcripts import make_transcripts
+        from mechinterp.checks import check_instruments
+
+        transcripts = make_transcripts(
+            make_problems(self.n_problems, seed=self.seed, size=3), seed=self.seed, failed=(1, 2)
+        )
+        check_instruments(self.subject, [site(self.subject.tokenizer, t).input_ids for t in transcripts[:2]])
+        return observe(self.subject, transcripts)
+
+    @once
+    def halves(self) -> tuple[Half, Half]:
+        return self.observed.halves(self.seed)
+
+    @property
+    def select(self) -> Half:
+        """The half that everything is chosen and fitted on."""
+        return self.halves[0]
+
+    @property
+    def judge(self) -> Half:
+        """The half that everything is measured on, once."""
+        return self.halves[1]
+
+    @once
+    def vocabulary(self) -> list[str]:
+        from fixtures.lexicon import vocabulary
+
+        return vocabulary(self.subject.tokenizer)
+
+    @once
+    def lexicon(self) -> Lexicon:
+        from fixtures.lexicon import lexicon
+
+        return lexicon(self.vocabulary, exclude=self.verdict_tokens)
+
+    @property
+    def verdict_tokens(self) -> set[int]:
+        return {self.observed.verdicts.works, self.observed.verdicts.fails}
+
+    def fit(self, site: str, half: Half, *, labels: Tensor | None = None) -> LinearProbe:
+        """A probe for every layer on one half, both classes with the same weight; `labels` (..., n) by default true."""
+        rows = half.of()
+        return fit_balanced(self.observed.residual[site][rows], self.right(half) if labels is None else labels)
+
+    def right(self, half: Half) -> Tensor:
+        """(n,) whether each transcript of a half ends in a right attempt."""
+        import torch
+
+        return torch.as_tensor(self.observed.right[half.of()])
+
+    def shuffled(self, half: Half, draws: int) -> Tensor:
+        """(draws, n) labels of a half, shuffled within each problem."""
+        import torch
+
+        labels = np.tile(self.observed.right[half.of()].reshape(1, -1, 3), (draws, 1, 1))
+        return torch.as_tensor(np.random.default_rng(self.seed).permuted(labels, axis=2).reshape(draws, -1))
+
+    @once
+    def probes(self) -> dict[str, LinearProbe]:
+        """By site, fitted on the selection half."""
+        return {site: self.fit(site, self.select) for site in self.observed.residual}
+
+    @once
+    def shuffled_probes(self) -> dict[str, LinearProbe]:
+        """By site, DRAWS probes fitted to shuffled labels of the selection half."""
+        labels = self.shuffled(self.select, DRAWS)
+        return {site: self.fit(site, self.select, labels=labels) for site in self.observed.residual}
+
+    @once
+    def untrained(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """By site, the residual stream of a model with random weights, on the first problems of each half."""
+        from fixtures.observations import observe_residual
+        from fixtures.twin import untrained_twin
+
+        twin = untrained_twin(self.subject, seed=self.seed)
+        sited = [[self.observed.sited[i] for i in half.of()[: 3 * TWIN_PROBLEMS]] for half in self.halves]
+        first, second = (observe_residual(twin, part, progress="untrained twin") for part in sited)
+        return first, second
+
+    @once
+    def best_layer(self) -> dict[str, int]:
+        """By site, the layer whose probe reads held-out problems of the selection half with the least loss."""
+        return {site: _best_layer(self, site) for site in self.observed.residual}
+
+    @once
+    def lens(self) -> dict[str, Tensor]:
+        """By site, (n, L, 2): probability of success and of failure words under the logit lens."""
+        from mechinterp import lens_probability
+
+        words = [self.lexicon.success, self.lexicon.failure]
+        return {
+            site: lens_probability(self.subject, residual, words, progress="logit lens")
+            for site, residual in self.observed.residual.items()
+        }
+
+    @once
+    def heads(self) -> list[Head]:
+        """Heads that attend from the last digit of a right answer to earlier mentions of it, most attending first."""
+        from mechinterp.heads import attending_heads
+
+        anatomy = self.subject.anatomy
+        mass = self.observed.to_target["last_digit"][self.select.of("correct")]
+        most = max(1, int(anatomy.n_layers * anatomy.n_heads * MOST_HEADS))
+        return attending_heads(mass, above=ATTENDS, at_most=most)
+
+    @once
+    def activity(self) -> Tensor:
+        """(L, d_mlp): mean absolute activation at ` (` on the selection half."""
+        return self.observed.neurons[self.select.of()].abs().mean(0)
+
+    def nearest_values(self, sign: int, k: int, *, layers: Sequence[int] | None = None) -> list[Neuron]:
+        """The k value vectors nearest to the probes' directions (sign 1: right), by default of the second half."""
+        from mechinterp import value_vectors
+
+        depth = self.subject.anatomy.n_layers
+        near = []
+        for layer in range(depth // 2, depth) if layers is None else layers:
+            vectors = value_vectors(self.subject, layer).cpu()
+            direction = sign * self.probes["open_paren"].directions[layer].float()
+            cosines = (vectors @ direction) / (vectors.norm(dim=1) * direction.norm()).clamp(min=1e-12)
+            top = cosines.topk(min(k, len(cosines)))
+            near += [(float(c), layer, int(i)) for c, i in zip(top.values, top.indices, strict=True)]
+        return [(layer, i) for _, layer, i in sorted(near, reverse=True)[:k]]
+
+    def value_vectors(self, neurons: Sequence[Neuron]) -> Tensor:
+        """(n, d_model)."""
+        import torch
+
+        from mechinterp import value_vectors
+
+        by_layer = {layer: value_vectors(self.subject, layer).cpu() for layer in {layer for layer, _ in neurons}}
+        return torch.stack([by_layer[layer][i] for layer, i in neurons])
+
+    @once
+    def success_values(self) -> list[Neuron]:
+        """Of the 50 value vectors nearest to the probe, those that fire more on right attempts (selection half)."""
+        near = self.nearest_values(1, 50)
+        layers, numbers = (list(part) for part in zip(*near, strict=True))
+        fired = self.observed.neurons[:, layers, numbers]  # (n, 50)
+        gap = fired[self.select.of("correct")].mean(0) - fired[self.select.of("target_edited")].mean(0)
+        return [neuron for neuron, more in zip(near, gap > 0, strict=True) if more] or near
+
+    def sweep_rows(self, *kinds: str) -> np.ndarray:
+        """Transcripts of the judging half that interventions are run on, problem by problem."""
+        return self.judge.of(*kinds)[: SWEEP_PROBLEMS * len(kinds)]
+
+    def lens_and_verdict(self, batch: Resumed, layer: int) -> Tensor:
+        """(rows, 2): probability of success words at the last token in a layer, log-odds of the verdict."""
+        import torch
+
+        from fixtures.observations import verdict_log_odds
+        from mechinterp import capture, lens_probability
+
+        last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
+        with capture(self.subject, last, residual=[layer]) as seen:
+            log_odds = verdict_log_odds(batch(), self.observed.verdicts)
+        words = lens_probability(self.subject, seen.residual[layer][:, 0], [self.lexicon.success])
+        return torch.cat([words.double(), torch.as_tensor(log_odds)[:, None]], dim=1)
+
+    def require_verdicts(self) -> None:
+        """Raise PreconditionUnmet unless the subject tells right attempts from target-edited ones at all."""
+        from mechinterp import auc
+
+        rows = self.judge.of("correct", "target_edited")
+        reached = auc(self.observed.right[rows], self.observed.log_odds[rows])
+        if not reached >= TELLS:
+            raise PreconditionUnmet(
+                f"its verdict does not tell right from wrong attempts: AUC {reached:.2f}, {TELLS} is needed"
+            )
+
+
+def open_for(subject: Subject, option: Namespace) -> Laboratory:
+    return Laboratory(subject, option.n_problems, option.seed)
+
+
+def fit_balanced(residual: Tensor, labels: Tensor) -> LinearProbe:
+    """Probes of transcripts in triples, one right and two wrong ones a problem, weighted to be even."""
+    import torch
+
+    from mechinterp import fit_probes
+
+    return fit_probes(residual, labels, weights=torch.where(labels, 2.0, 1.0))
+
+
+def _best_layer(lab: Laboratory, site: str, folds: int = 4) -> int:
+    import torch
+
+    from fixtures.observations import Half
+
+    observed, problems = lab.observed, lab.select.problems
+    loss = torch.zeros(lab.subject.anatomy.n_layers, dtype=torch.float64)
+    for part in np.array_split(problems, min(folds, len(problems))):
+        probe = lab.fit(site, Half(observed, np.setdiff1d(problems, part)))
+        held_out = Half(observed, part)
+        right = lab.right(held_out)
+        scores = probe.scores(observed.residual[site][held_out.of()])
+        sign, weight = torch.where(right, -1.0, 1.0), torch.where(right, 2.0, 1.0)
+        loss += (torch.nn.functional.softplus(sign[:, None] * scores) * weight[:, None]).sum(0)
+    return int(loss.argmin())

@@ -1,0 +1,46 @@
+"""What a report says of the checkpoint that was examined.
+
+facts_of    of a loaded subject
+bare_facts  of a checkpoint that could not be loaded
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fixtures.checkpoints import Checkpoint
+from fixtures.fingerprint import fingerprint
+from mechinterp.errors import MechinterpError
+from reports.schema import SubjectFacts
+
+if TYPE_CHECKING:
+    from mechinterp import Subject
+
+
+def facts_of(checkpoint: Checkpoint, subject: Subject) -> SubjectFacts:
+    """Provenance of a loaded subject: SHA-256 and revision of its weights, shape, number format, kernel."""
+    anatomy, model = subject.anatomy, subject.model
+    return SubjectFacts(
+        source=checkpoint.location,
+        **fingerprint(checkpoint),
+        family=anatomy.family,
+        n_layers=anatomy.n_layers,
+        n_heads=anatomy.n_heads,
+        n_kv_heads=anatomy.n_kv_heads,
+        d_model=anatomy.d_model,
+        d_mlp=anatomy.d_mlp,
+        n_parameters=model.num_parameters(),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(subject.device),
+        attention=model.config._attn_implementation,
+    )
+
+
+def bare_facts(checkpoint: Checkpoint) -> SubjectFacts:
+    """What is known of a checkpoint without loading it."""
+    try:
+        return SubjectFacts(source=checkpoint.location, **fingerprint(checkpoint))
+    except MechinterpError:  # what is wrong with it stands in the findings
+        return SubjectFacts(
+            name=checkpoint.name, source=checkpoint.location, kind=checkpoint.kind, revision=checkpoint.revision
+        )

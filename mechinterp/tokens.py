@@ -1,0 +1,97 @@
+"""Token sequences in left-padded batches.
+
+Batch            what the model is called with
+pad              sequences -> one Batch
+batches          sequences -> (indices, Batch) pairs of similar lengths, with a progress bar
+last_logits      logits at the last position of each row
+unembed_last     the same from final hidden states
+eager_attention  switch to the kernel that gives attention weights, for a block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mechinterp.errors import MechinterpError
+from mechinterp.subject import Subject
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows padded on the left to T columns; positions come from the mask, so that padding shifts nothing."""
+
+    input_ids: Tensor  # (B, T)
+    attention_mask: Tensor  # (B, T)
+    position_ids: Tensor  # (B, T)
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments for the model."""
+        return dict(vars(self))
+
+    def for_generate(self) -> dict[str, Tensor]:
+        """Keyword arguments for `generate`, which derives positions from the mask itself."""
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+
+
+def pad(subject: Subject, sequences: Sequence[Sequence[int]]) -> Batch:
+    """One left-padded batch on the subject's device. Raises MechinterpError for no or empty sequences."""
+    if not sequences or not all(len(s) for s in sequences):
+        raise MechinterpError("expected at least one sequence, each with at least one token")
+    filler = subject.tokenizer.pad_token_id
+    filler = filler if filler is not None else subject.tokenizer.eos_token_id or 0
+    width = max(len(s) for s in sequences)
+    ids = torch.full((len(sequences), width), filler, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, width - len(sequence) :] = torch.tensor(sequence)
+        mask[row, width - len(sequence) :] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return Batch(ids.to(subject.device), mask.to(subject.device), positions.to(subject.device))
+
+
+def batches(
+    subject: Subject, sequences: Sequence[Sequence[int]], *, size: int = 16, progress: str | None = None
+) -> Iterator[tuple[list[int], Batch]]:
+    """Batches of at most `size` sequences of similar lengths, with the indices of their rows.
+
+    `progress` names a progress bar on stderr (only where stderr is a terminal).
+    """
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    with tqdm(total=len(order), desc=progress, unit="seq", disable=None if progress else True, leave=False) as bar:
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield rows, pad(subject, [sequences[i] for i in rows])
+            bar.update(len(rows))
+
+
+@torch.no_grad()
+def last_logits(subject: Subject, batch: Batch) -> Tensor:
+    """Logits at the last position of each row, (B, vocab), fp32."""
+    return unembed_last(subject, subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state)
+
+
+def unembed_last(subject: Subject, hidden: Tensor) -> Tensor:
+    """The last column of the final hidden states (B, T, d_model) -> logits (B, vocab), fp32.
+
+    Copied out first: on a strided slice the unembedding would be multiplied once a row, not once.
+    """
+    unembed = subject.anatomy.unembed
+    return unembed(hidden[:, -1].contiguous().to(unembed.weight.device)).float()
+
+
+@contextmanager
+def eager_attention(subject: Subject) -> Iterator[None]:
+    """Use the eager attention kernel, which returns attention weights; the other kernels never build them."""
+    config = subject.model.config
+    before = config._attn_implementation
+    subject.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        subject.model.set_attn_implementation(before)
