@@ -6,21 +6,24 @@ HeadSweep     verdicts and value-vector activations under each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import mechinterp as mi
-from claims.laboratory import SWEEP_DRAWS, Laboratory
-from fixtures.observations import verdict_log_odds
+from claims.laboratory import FEW_DRAWS, SWEEP_DRAWS, Laboratory
 from fixtures.plain_text import PASSAGES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fixtures.sites import Sited
+
+AT_LEAST = 0.5
+"""The share of discrimination, and of activation, that an ablation must take away to count as the published one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,16 @@ class HeadSweep:
         """Share of the activation's gap between right and wrong attempts that is lost."""
         return 1 - self.gap(activation, chosen) / self.gap(self.activation_clean, chosen)
 
+    def lost_interval(self, seed: int) -> mi.Interval:
+        return mi.statistic_interval(lambda chosen: self.lost(self.log_odds, chosen), self.n, seed=seed)
+
+    def silenced_interval(self, seed: int) -> mi.Interval:
+        return mi.statistic_interval(lambda chosen: self.silenced(self.activation, chosen), self.n, seed=seed)
+
+    def may_hold(self, seed: int) -> bool:
+        """Whether a claim on this sweep may still hold: the upper end of either interval reaches the threshold."""
+        return max(self.lost_interval(seed)[1], self.silenced_interval(seed)[1]) >= AT_LEAST
+
     def by_class(self, values: np.ndarray) -> dict[str, float]:
         return {"right": float(values[self.right].mean()), "wrong": float(values[~self.right].mean())}
 
@@ -99,15 +112,15 @@ def sweep_heads(lab: Laboratory, replaced_by: str) -> HeadSweep:
 
 
 def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
+    import torch
+
     subject, observed = lab.subject, lab.observed
     rows = lab.sweep_rows("correct", "target_edited")
     sited = [observed.sited[i] for i in rows]
     keep = max(len(s.input_ids) - s.result[0] for s in sited)
-    batch = mi.prefill(subject, [s.input_ids for s in sited], keep)
+    batch = lab.remember(mi.prefill, lambda: mi.prefill(subject, [s.input_ids for s in sited], keep))
     places = [[*range(s.result[0], len(s.input_ids))] for s in sited]
     slots = [[-1] * (keep - len(p)) + p for p in places]
-    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)
-
     values = None
     if replaced_by == "minimal_pair":
         with mi.capture(subject, slots, heads=range(subject.anatomy.n_layers)) as seen:
@@ -126,30 +139,34 @@ def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
 
     measure = _measure(lab)
     clean = measure(batch).numpy()
-    blocks = [ablate(lab.heads), *map(ablate, sets)]
-    swept = mi.sweep([batch], blocks, measure, progress=f"heads, {replaced_by}").numpy()
-    full = mi.pad(subject, [s.input_ids for s in sited])
-    with mi.ablate_heads(subject, lab.heads):
-        everywhere = verdict_log_odds(mi.last_logits(subject, full), observed.verdicts)
+    (ablated,) = mi.sweep([batch], [ablate(lab.heads)], measure).numpy()
     layers, neurons = (list(part) for part in zip(*lab.success_values, strict=True))
-    return HeadSweep(
+    selected = HeadSweep(
         n=len(rows) // 2,
         right=observed.right[rows],
         log_odds_observed=observed.log_odds[rows],
         log_odds_clean=clean[:, 0],
-        log_odds=swept[0, :, 0],
-        log_odds_random=swept[1:, :, 0],
+        log_odds=ablated[:, 0],
+        log_odds_random=np.empty((0, len(rows))),
         activation_observed=observed.neurons[rows][:, layers, neurons].mean(1).numpy(),
         activation_clean=clean[:, 1],
-        activation=swept[0, :, 1],
-        activation_random=swept[1:, :, 1],
-        log_odds_everywhere=everywhere,
-        damage=_damage(lab),
+        activation=ablated[:, 1],
+        activation_random=np.empty((0, len(rows))),
+        log_odds_everywhere=lab.remember(_everywhere, lambda: _everywhere(lab, sited)),
+        damage=lab.remember(_damage, lambda: _damage(lab)),
     )
+    draws = SWEEP_DRAWS if selected.may_hold(lab.seed) else FEW_DRAWS
+    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=draws, seed=lab.seed)
+    random = mi.sweep([batch], [ablate(one) for one in sets], measure, progress=f"heads, {replaced_by}").numpy()
+    return replace(selected, log_odds_random=random[..., 0], activation_random=random[..., 1])
 
 
 def _measure(lab: Laboratory) -> Callable[[mi.Resumed], Tensor]:
     """(rows, 2): log-odds of the verdict, mean activation of the success value vectors at ` (`."""
+    import torch
+
+    from fixtures.observations import resumed_log_odds
+
     by_layer: dict[int, list[int]] = {}
     for layer, neuron in lab.success_values:
         by_layer.setdefault(layer, []).append(neuron)
@@ -157,18 +174,31 @@ def _measure(lab: Laboratory) -> Callable[[mi.Resumed], Tensor]:
     def measure(batch: mi.Resumed) -> Tensor:
         last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
         with mi.capture(lab.subject, last, neurons=by_layer) as seen:
-            log_odds = verdict_log_odds(batch(), lab.observed.verdicts)
+            log_odds = resumed_log_odds(batch, lab.observed.verdicts)
         fired = torch.cat([seen.neurons[layer][:, 0, chosen].cpu() for layer, chosen in by_layer.items()], dim=1)
         return torch.stack([torch.as_tensor(log_odds), fired.mean(1).double()], dim=1)
 
     return measure
 
 
-@torch.no_grad()
+def _everywhere(lab: Laboratory, sited: Sequence[Sited]) -> np.ndarray:
+    """Log-odds with the heads off at all positions."""
+    from fixtures.observations import verdict_log_odds
+
+    log_odds = np.empty(len(sited))
+    with mi.ablate_heads(lab.subject, lab.heads):
+        for rows, batch in mi.batches(lab.subject, [s.input_ids for s in sited], progress="heads, all positions"):
+            log_odds[rows] = verdict_log_odds(mi.last_logits(lab.subject, batch), lab.observed.verdicts)
+    return log_odds
+
+
 def _damage(lab: Laboratory) -> np.ndarray:
     """Loss on each plain passage with the heads off at all positions, minus the loss without, nats a token."""
+    import torch
+
     subject = lab.subject
 
+    @torch.no_grad()
     def loss(text: str) -> float:
         ids = torch.tensor([subject.tokenizer(text)["input_ids"]], device=subject.device)
         logits = subject.model(ids, use_cache=False).logits[0, :-1].float()

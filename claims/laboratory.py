@@ -1,7 +1,10 @@
 """What is measured once on a subject and used by several claims.
 
-Laboratory   observations, halves, lexicon, probes and the selected heads; each is made when first asked for
-open_for     the laboratory of a subject under the given options
+Laboratory       observations, halves, lexicon, probes and the selected heads; each is made when first asked for
+open_for         the laboratory of a subject under the given options
+the_transcripts  what every subject is examined on
+dataset_hash     which transcripts these were
+fit_balanced     probes that give both classes the same weight
 
 Everything is selected on one half of the problems and judged on the other.
 """
@@ -10,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fixtures.countdown import make_problems
+from fixtures.transcripts import Transcript, make_transcripts
 from mechinterp.evidence import PreconditionUnmet
 
 if TYPE_CHECKING:
@@ -33,9 +39,11 @@ DRAWS = 400
 """Draws of a null that costs no forward pass."""
 SWEEP_DRAWS = 300
 """Draws of a null that costs a forward pass each."""
-SWEEP_PROBLEMS = 24
+FEW_DRAWS = 100
+"""Draws where the interval lies below the threshold already: no null can change that verdict, it is for the reader."""
+SWEEP_PROBLEMS = 18
 """Problems of the judging half that interventions are run on."""
-TWIN_PROBLEMS = 24
+TWIN_PROBLEMS = 16
 """Problems of each half that the untrained twin is run on."""
 TELLS = 0.75
 """AUC from which a subject tells right from wrong attempts at all: the precondition of every ablation."""
@@ -75,15 +83,11 @@ class Laboratory:
     @once
     def observed(self) -> Observations:
         """Every transcript, run once, after the instruments were checked on this very model."""
-        from fixtures.countdown import make_problems
         from fixtures.observations import observe
         from fixtures.sites import site
-        from fixtures.transcripts import make_transcripts
-        from mechinterp.checks import check_instruments
+        from mechinterp import check_instruments
 
-        transcripts = make_transcripts(
-            make_problems(self.n_problems, seed=self.seed, size=3), seed=self.seed, failed=(1, 2)
-        )
+        transcripts = the_transcripts(self.n_problems, self.seed)
         check_instruments(self.subject, [site(self.subject.tokenizer, t).input_ids for t in transcripts[:2]])
         return observe(self.subject, transcripts)
 
@@ -228,12 +232,12 @@ class Laboratory:
         """(rows, 2): probability of success words at the last token in a layer, log-odds of the verdict."""
         import torch
 
-        from fixtures.observations import verdict_log_odds
+        from fixtures.observations import resumed_log_odds
         from mechinterp import capture, lens_probability
 
         last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
         with capture(self.subject, last, residual=[layer]) as seen:
-            log_odds = verdict_log_odds(batch(), self.observed.verdicts)
+            log_odds = resumed_log_odds(batch, self.observed.verdicts)
         words = lens_probability(self.subject, seen.residual[layer][:, 0], [self.lexicon.success])
         return torch.cat([words.double(), torch.as_tensor(log_odds)[:, None]], dim=1)
 
@@ -251,6 +255,16 @@ class Laboratory:
 
 def open_for(subject: Subject, option: Namespace) -> Laboratory:
     return Laboratory(subject, option.n_problems, option.seed)
+
+
+def the_transcripts(n_problems: int, seed: int) -> list[Transcript]:
+    """What every subject is examined on: problems of three numbers, one or two failed attempts before the last."""
+    return make_transcripts(make_problems(n_problems, seed=seed, size=3), seed=seed, failed=(1, 2))
+
+
+def dataset_hash(transcripts: Sequence[Transcript]) -> str:
+    """SHA-256 of the texts, each followed by a zero byte."""
+    return sha256(b"".join(t.text.encode() + b"\0" for t in transcripts)).hexdigest()
 
 
 def fit_balanced(residual: Tensor, labels: Tensor) -> LinearProbe:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claims.claim import CASES, Claim
+from claims.laboratory import dataset_hash, the_transcripts
 from fixtures.checkpoints import Checkpoint, precheck, resolve
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
@@ -124,7 +125,8 @@ def load(config: pytest.Config, name: str) -> Subject:
     if checkpoint is None:
         raise PreconditionUnmet("this claim compares with a reference; name one with --reference")
     subject = load_checkpoint(checkpoint, device=config.option.device, dtype=config.option.dtype)
-    state.facts[name] = facts_of(checkpoint, subject)
+    transcripts = the_transcripts(config.option.n_problems, config.option.seed)
+    state.facts[name] = facts_of(checkpoint, subject, dataset_hash(transcripts))
     return subject
 
 

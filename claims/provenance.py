@@ -6,6 +6,7 @@ bare_facts  of a checkpoint that could not be loaded
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fixtures.checkpoints import Checkpoint
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from mechinterp import Subject
 
 
-def facts_of(checkpoint: Checkpoint, subject: Subject) -> SubjectFacts:
-    """Provenance of a loaded subject: SHA-256 and revision of its weights, shape, number format, kernel."""
+def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str) -> SubjectFacts:
+    """Provenance of a loaded subject: SHA-256 and revision of its weights, shape, number format, kernel, data."""
     anatomy, model = subject.anatomy, subject.model
     return SubjectFacts(
-        source=checkpoint.location,
+        source=_source(checkpoint),
+        dataset_hash=dataset,
         **fingerprint(checkpoint),
         family=anatomy.family,
         n_layers=anatomy.n_layers,
@@ -39,8 +41,13 @@ def facts_of(checkpoint: Checkpoint, subject: Subject) -> SubjectFacts:
 def bare_facts(checkpoint: Checkpoint) -> SubjectFacts:
     """What is known of a checkpoint without loading it."""
     try:
-        return SubjectFacts(source=checkpoint.location, **fingerprint(checkpoint))
+        return SubjectFacts(source=_source(checkpoint), **fingerprint(checkpoint))
     except MechinterpError:  # what is wrong with it stands in the findings
         return SubjectFacts(
-            name=checkpoint.name, source=checkpoint.location, kind=checkpoint.kind, revision=checkpoint.revision
+            name=checkpoint.name, source=_source(checkpoint), kind=checkpoint.kind, revision=checkpoint.revision
         )
+
+
+def _source(checkpoint: Checkpoint) -> str:
+    """A hub id, or the name of a local file or folder; where it lies is nobody's business but its owner's."""
+    return checkpoint.location if checkpoint.kind == "hub" else Path(checkpoint.location).name

@@ -18,7 +18,7 @@ import pytest
 
 import mechinterp as mi
 from claims.claim import DISCUSSION, PAPER, claim
-from claims.headsweep import sweep_heads
+from claims.headsweep import AT_LEAST, sweep_heads
 from claims.laboratory import ATTENDS, DRAWS
 from mechinterp import Control, Evidence, PreconditionUnmet, Threshold
 
@@ -80,7 +80,7 @@ def test_some_heads_attend_to_the_target(lab: Laboratory, judge: Callable[[Evide
     published="29 of 576 heads (discussion); 33: 96.0 % no longer verified, n = 300, right attempts only (paper)",
     source=f"{DISCUSSION}, Part III; {PAPER}",
     control="random head sets matched by layer and output norm; both classes; other text must survive",
-    threshold=Threshold(at_least=0.5),
+    threshold=Threshold(at_least=AT_LEAST),
 )
 @pytest.mark.parametrize("replaced_by", ["zero", "minimal_pair"])
 def test_without_these_heads_a_right_answer_is_not_recognised(
@@ -96,7 +96,7 @@ def test_without_these_heads_a_right_answer_is_not_recognised(
     judge(
         Evidence(
             effect=effect,
-            interval=mi.statistic_interval(lambda chosen: swept.lost(swept.log_odds, chosen), swept.n, seed=lab.seed),
+            interval=swept.lost_interval(lab.seed),
             n=swept.n,
             p_value=mi.exceedance_p(effect, null),
             null=tuple(null),
@@ -120,7 +120,7 @@ def test_without_these_heads_a_right_answer_is_not_recognised(
     published="a plot of activations before and after",
     source=f"{DISCUSSION}, Part III",
     control="random head sets matched by layer and output norm",
-    threshold=Threshold(at_least=0.5),
+    threshold=Threshold(at_least=AT_LEAST),
 )
 def test_without_these_heads_the_success_values_are_silent(lab: Laboratory, judge: Callable[[Evidence], None]) -> None:
     """With those heads off, the success value vectors no longer fire."""
@@ -134,9 +134,7 @@ def test_without_these_heads_the_success_values_are_silent(lab: Laboratory, judg
     judge(
         Evidence(
             effect=effect,
-            interval=mi.statistic_interval(
-                lambda chosen: swept.silenced(swept.activation, chosen), swept.n, seed=lab.seed
-            ),
+            interval=swept.silenced_interval(lab.seed),
             n=swept.n,
             p_value=mi.exceedance_p(effect, null),
             null=tuple(null),

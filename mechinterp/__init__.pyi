@@ -3,7 +3,7 @@ from .attention import attention_to
 from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
 from .errors import MechinterpError
-from .evidence import Control, Evidence, InstrumentError, PreconditionUnmet, Threshold, Verdict, verdict_of
+from .evidence import Control, Evidence, InstrumentError, Interval, PreconditionUnmet, Threshold, Verdict, verdict_of
 from .heads import attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
@@ -25,6 +25,7 @@ __all__ = [
     "Evidence",
     "Head",
     "InstrumentError",
+    "Interval",
     "Intervention",
     "LinearProbe",
     "MechinterpError",

@@ -95,15 +95,11 @@ def _newton(kernel: Tensor, labels: Tensor, weights: Tensor, steps: int) -> tupl
     for _ in range(steps):
         f = torch.einsum("lij,lj->li", kernel, dual) + bias[:, None]
         p = torch.sigmoid(f)
+        if (dual - weights * (y - p)).abs().max() <= 1e-9 * weights.max():  # at the minimum they are equal
+            return dual, bias
         curvature = (weights * p * (1 - p)).clamp(min=1e-9)
         target = f + weights * (y - p) / curvature
         system[:, :n, :n] = kernel + torch.diag_embed(1 / curvature)
         solution = torch.linalg.solve(system, torch.cat([target, target.new_zeros(layers, 1)], dim=1))
-        change = (solution[:, :n] - dual).abs().amax()
         dual, bias = solution[:, :n], solution[:, n]
-        if change < 1e-8:
-            break
-    p = torch.sigmoid(torch.einsum("lij,lj->li", kernel, dual) + bias[:, None])
-    if not (dual - weights * (y - p)).abs().max() <= 1e-6 * weights.max():  # at the minimum they are equal
-        raise MechinterpError(f"fit_probes: no minimum was found in {steps} steps; use a larger penalty")
-    return dual, bias
+    raise MechinterpError(f"fit_probes: no minimum was found in {steps} steps; use a larger penalty")

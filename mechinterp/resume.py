@@ -31,14 +31,14 @@ class Resumed:
     start: Tensor
 
     @torch.no_grad()
-    def __call__(self) -> Tensor:
-        """Logits after each row's last token, (B, vocab), fp32."""
+    def __call__(self, tokens: Sequence[int] | None = None) -> Tensor:
+        """Logits after each row's last token, (B, vocab), fp32; with `tokens`, of these alone, (B, len(tokens))."""
         inputs = self.batch.inputs()
         inputs["input_ids"] = self.batch.input_ids[:, -self.keep :]
         inputs["position_ids"] = self.batch.position_ids[:, -self.keep :]
         try:
             out = self.subject.model.model(**inputs, past_key_values=self.cache, use_cache=True)
-            return unembed_last(self.subject, out.last_hidden_state)
+            return unembed_last(self.subject, out.last_hidden_state, tokens)
         finally:
             prefix = self.batch.input_ids.shape[1] - self.keep
             for layer in self.cache.layers:  # each by itself: an error may have stopped the pass half way
@@ -59,5 +59,8 @@ def prefill(subject: Subject, sequences: Sequence[Sequence[int]], keep: int) -> 
     cache = DynamicCache(config=subject.model.config)
     inputs = {name: tensor[:, :-keep] for name, tensor in batch.inputs().items()}
     subject.model.model(**inputs, past_key_values=cache, use_cache=True)
+    for layer in cache.layers:
+        if layer.is_sliding:
+            layer.activate_past_recording()  # else it forgets what `crop` must bring back
     start = batch.attention_mask.sum(1) - keep
     return Resumed(subject, batch, cache, keep, start)

@@ -27,8 +27,8 @@ RESAMPLES = 2000
 def mean_interval(values: Sequence[float] | np.ndarray, *, seed: int) -> Interval:
     """Interval of the mean of one number a problem, by the bias-corrected bootstrap; a point for constant data."""
     data = _finite(values)
-    if np.ptp(data) == 0:
-        return float(data[0]), float(data[0])
+    if np.ptp(data) <= 1e-12 * np.abs(data).max():  # constant up to rounding, where the bootstrap gives NaN
+        return float(data.min()), float(data.max())
     result = stats.bootstrap((data,), np.mean, n_resamples=RESAMPLES, rng=np.random.default_rng(seed), method="BCa")
     return _around(float(data.mean()), result)
 

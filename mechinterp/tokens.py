@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from tqdm import tqdm
 
 from mechinterp.errors import MechinterpError
@@ -76,13 +77,14 @@ def last_logits(subject: Subject, batch: Batch) -> Tensor:
     return unembed_last(subject, subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state)
 
 
-def unembed_last(subject: Subject, hidden: Tensor) -> Tensor:
-    """The last column of the final hidden states (B, T, d_model) -> logits (B, vocab), fp32.
+def unembed_last(subject: Subject, hidden: Tensor, tokens: Sequence[int] | None = None) -> Tensor:
+    """The last column of the final hidden states (B, T, d_model) -> logits (B, vocab or len(tokens)), fp32.
 
     Copied out first: on a strided slice the unembedding would be multiplied once a row, not once.
     """
-    unembed = subject.anatomy.unembed
-    return unembed(hidden[:, -1].contiguous().to(unembed.weight.device)).float()
+    weight = subject.anatomy.unembed.weight
+    weight = weight if tokens is None else weight[list(tokens)]
+    return linear(hidden[:, -1].contiguous().to(weight.device).float(), weight.float())
 
 
 @contextmanager

@@ -1,0 +1,204 @@
+"""The suite as its users run it: `pytest claims/` in a process of its own, on tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claims.claim import CASES
+from fixtures.aliases import read_aliases
+from reports.schema import read_report
+
+ROOT = Path(__file__).parent.parent
+BASE = ROOT / "fixtures" / "organisms" / "base"
+KEYS = {
+    "claim", "tier", "case", "subject", "verdict", "effect", "interval", "n", "p_value", "threshold", "control",
+    "published", "source", "reasons",
+}  # fmt: skip
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`pytest claims/ ARGUMENTS` at the root of the clone."""
+    command = [sys.executable, "-m", "pytest", "claims/", "-p", "no:cacheprovider", *map(str, arguments)]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", **environment}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+def report_in(folder: Path) -> Path:
+    (found,) = folder.glob("runs/*/report.json")
+    return found
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """One run of the whole suite on `base`."""
+    folder = tmp_path_factory.mktemp("reports")
+    return run("--model", "base", "--report-dir", folder), folder
+
+
+def test_base_is_as_expected(base):
+    """The suite on the shipped model gives every expected verdict and exit status 0."""
+    done, folder = base
+    assert done.returncode == 0, done.stdout[-3000:]
+    report = read_report(report_in(folder))
+    assert len(report.findings) == CASES
+    assert all(finding.as_expected for finding in report.findings)
+    assert f"all {CASES} verdicts as expected" in done.stdout
+
+
+def test_untrained_model_holds_nothing(base):
+    """No claim holds on weights that were never trained."""
+    assert "holds" not in {finding.verdict for finding in read_report(report_in(base[1])).findings}
+
+
+def test_findings_carry_their_keys(base):
+    """Every finding in report.json has the keys that readers of the file rely on, and so has the stream."""
+    path = report_in(base[1])
+    findings = json.loads(path.read_text())["findings"]
+    stream = [json.loads(line) for line in path.with_name("findings.jsonl").read_text().splitlines()]
+    assert findings == stream
+    assert all(finding.keys() >= KEYS for finding in findings)
+
+
+def test_provenance_is_complete(base):
+    """A report says which weights were examined, on what, with which versions, kernel and seed."""
+    report = read_report(report_in(base[1]))
+    assert report.subject.sha256
+    assert len(report.subject.sha256) == 64
+    assert report.subject.dataset_hash
+    assert (report.subject.dtype, report.subject.attention, report.seed) == ("float32", "sdpa", 0)
+    assert report.environment.versions["torch"]
+    assert "--model" in report.command
+
+
+def test_pictures_are_linked(base):
+    """report.md shows the curves of the findings that have some."""
+    path = report_in(base[1])
+    assert "figures/probe.decodable" in path.with_name("report.md").read_text()
+    assert list(path.parent.glob("figures/probe.decodable*.svg"))
+
+
+def test_unexpected_verdict_fails_with_its_reason(tmp_path):
+    """A verdict other than the expected one gives exit status 1 and says why on one line."""
+    done = run("--model", f"mine={BASE}", "-k", "attend", "--report-dir", tmp_path)
+    assert done.returncode == 1
+    assert "1 of 1 verdict is not as expected: heads.attend_target refuted (expected holds)" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "bsae"], "base"),
+        (["--model", "tinyzero"], "tinyzero=FOLDER"),
+        (["--model", "{tmp}"], "config.json"),
+        (["--model", "base", "--model", f"base={BASE}"], "same name"),
+        (["--n-problems", "2"], "at least 4"),
+        (["--seed", "-1"], "from 0 up"),
+        (["--report-dir", "{file}/x"], "cannot write"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_status_4(tmp_path, arguments, says):
+    """What cannot be run ends in one clear line and exit status 4, without a traceback."""
+    file = tmp_path / "file"
+    file.touch()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = run(*(argument.format(tmp=empty, file=file) for argument in arguments))
+    assert done.returncode == 4, done.stdout + done.stderr
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
+    assert says in line
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_encoder_is_refused_by_name(tmp_path):
+    """An encoder is refused before its weights are read, by its name and with what is supported."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    done = run("--model", tmp_path)
+    assert done.returncode == 4
+    assert "'bert'" in done.stderr + done.stdout
+    assert "Qwen2" in done.stderr + done.stdout
+
+
+def broken(folder: Path, what: str) -> Path:
+    """A copy of `base` with something wrong in it that only loading can tell."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = folder / "copy"
+    shutil.copytree(BASE, copy)
+    weights = copy / "model.safetensors"
+    if what == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    else:
+        tensors = load_file(weights)
+        tensors["model.norm.weight"][3] = float("nan")
+        save_file(tensors, weights, metadata={"format": "pt"})
+    return copy
+
+
+@pytest.mark.parametrize("what", ["truncated", "not finite"])
+def test_broken_weights_are_an_error_for_every_claim(tmp_path, what):
+    """Weights that cannot be trusted give verdict error for every claim, in one line each, and are loaded once."""
+    done = run("--model", broken(tmp_path, what), "--report-dir", tmp_path)
+    assert done.returncode == 1
+    findings = read_report(report_in(tmp_path)).findings
+    assert [finding.verdict for finding in findings] == ["error"] * CASES
+    assert all(len(finding.reasons) == 1 and "\n" not in finding.reasons[0] for finding in findings)
+    assert (done.stdout + done.stderr).count("loading copy") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_too_few_problems_never_hold(tmp_path):
+    """With too few problems for a verdict no claim holds, and what was measured says so."""
+    done = run("--model", f"mine={BASE}", "--n-problems", "6", "--report-dir", tmp_path)
+    assert done.returncode == 1
+    findings = read_report(report_in(tmp_path)).findings
+    assert {finding.verdict for finding in findings} <= {"inconclusive", "not_applicable"}
+    assert any("too small for a verdict" in reason for finding in findings for reason in finding.reasons)
+
+
+def test_what_was_not_reached_is_not_run(tmp_path):
+    """Claims that an early stop left out are in the report as not_run, which is no success."""
+    done = run("--model", f"mine={BASE}", "-x", "--report-dir", tmp_path)
+    findings = read_report(report_in(tmp_path)).findings
+    assert done.returncode != 0
+    assert len(findings) == CASES
+    assert findings[0].verdict == "refuted"
+    assert {finding.verdict for finding in findings[1:]} == {"not_run"}
+
+
+def test_two_models_one_after_the_other(tmp_path):
+    """With several models every claim runs on the first before the second is loaded; each has its own report."""
+    done = run("--model", f"a={BASE}", "--model", f"b={BASE}", "-k", "attend or silent", "--report-dir", tmp_path)
+    assert done.returncode == 1
+    reports = [read_report(path) for path in sorted(tmp_path.glob("runs/*/report.json"))]
+    assert [report.subject.name for report in reports] == ["a", "b"]
+    assert [len(report.findings) for report in reports] == [2, 2]
+    assert done.stderr.index("loading a") < done.stderr.index("loading b")
+
+
+def test_collecting_does_not_import_torch():
+    """--collect-only and --help work without importing torch, and --collect-only lists every case once."""
+    code = "import sys, pytest; pytest.main(['claims/', '-q', *sys.argv[1:]]); print('torch' in sys.modules)"
+    for argument in ("--collect-only", "--help"):
+        done = subprocess.run([sys.executable, "-c", code, argument], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "False", done.stdout[-2000:]
+        if argument == "--collect-only":
+            assert done.stdout.count("::") == CASES
+
+
+def test_expectations_name_claims(base):
+    """Every expected verdict in models.toml is of a claim and a case that exist."""
+    findings = read_report(report_in(base[1])).findings
+    known = {finding.claim for finding in findings} | {f"{finding.claim}[{finding.case}]" for finding in findings}
+    for alias in read_aliases().values():
+        assert set(alias.expected) <= known
