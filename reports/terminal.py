@@ -43,7 +43,7 @@ def render(findings: Sequence[Finding], console: Console) -> None:
             name = Text(f"{plain(finding.label)} {finding.verdict} (!): ", style=COLOURS[finding.verdict])
             console.print(name.append("; ".join(map(plain, finding.reasons)) or "no reason was given", style=PLAIN))
     status, line = outcome(findings)
-    console.print(Text(line, style="bold green" if status == 0 else "bold red"))
+    console.print(Text(line, style="bold green" if status == 0 else "bold red"), soft_wrap=True)
 
 
 def _table(findings: Sequence[Finding], wide: bool) -> Table:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mechinterp.evidence import VERDICTS
 from reports.finding import Finding
+from reports.outcome import outcome
 from reports.terminal import render
 
 LONG = "200 random head sets of the same layers and output norm"
@@ -40,7 +41,7 @@ def test_nothing_is_cut(verdict, expected, width):
         assert page.count(word) >= 2, word
     for word in [*LONG.split(), "0.05,", "16"]:
         assert word in page
-    assert max(map(len, page.splitlines())) <= width
+    assert max(map(len, page.splitlines()[:-1])) <= width
     assert "…" not in page
 
 
@@ -50,6 +51,12 @@ def test_reasons(width):
     page = printed([finding(), finding("a.b", "refuted", reasons=["too small"])], width)
     assert "a.b refuted (!): too small" in page
     assert page.splitlines()[-1].strip() == "1 of 2 verdicts is not as expected: a.b refuted (expected holds)"
+
+
+def test_outcome_is_one_line():
+    """However many verdicts are not as expected, the outcome is one line: programs read it."""
+    findings = [finding(f"heads.number_{i}", "refuted") for i in range(8)]
+    assert printed(findings, 80).splitlines()[-1] == outcome(findings)[1]
 
 
 def test_tiers():
