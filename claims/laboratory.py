@@ -133,11 +133,17 @@ class Laboratory:
         return torch.as_tensor(self.observed.right[half.of()])
 
     def shuffled(self, half: Half, draws: int) -> Tensor:
-        """(draws, n) labels of a half, shuffled within each problem."""
+        """(draws, n) labels of a half, shuffled within each problem so that they say nothing about the true ones.
+
+        The label goes to each of a problem's three attempts in a third of the problems, which problems by chance.
+        Free shuffles agree with the truth by more or less; where right against wrong is what varies most in the
+        activations, those that agree a little find all of it, and the control would hold the effect itself.
+        """
         import torch
 
-        labels = np.tile(self.observed.right[half.of()].reshape(1, -1, 3), (draws, 1, 1))
-        return torch.as_tensor(np.random.default_rng(self.seed).permuted(labels, axis=2).reshape(draws, -1))
+        rng, problems = np.random.default_rng(self.seed), len(half.problems)
+        places = rng.permuted(np.tile(np.arange(problems) % 3, (draws, 1)), axis=1)  # (draws, problems)
+        return torch.as_tensor(places[..., None] == np.arange(3)).flatten(1)
 
     @once
     def probes(self) -> dict[str, LinearProbe]:

@@ -300,7 +300,9 @@ def test_means(tiny, sequences):
         alone = captured(tiny, [s], [list(range(len(s)))], heads=LAYERS, neurons=LAYERS)
         for kind, rows in tokens.items():
             rows.append(torch.stack([getattr(alone, kind)[layer][0].flatten(1) for layer in LAYERS]))
+    before = hooks(tiny)
     heads, neurons = mean_heads(tiny, sequences), mean_neurons(tiny, sequences)
+    assert hooks(tiny) == before
     assert [*heads] == [*neurons] == [*LAYERS]
     for layer in LAYERS:
         by_hand = torch.cat(tokens["heads"], dim=1)[layer].mean(0)

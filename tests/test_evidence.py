@@ -76,11 +76,20 @@ def test_not_a_number(place, bad, measured, threshold):
 
 
 @laws
-@given(either, thresholds, st.integers(0, 64))
+@given(strong, thresholds, st.integers(0, 64))
 def test_too_few(measured, threshold, n):
     """On fewer problems than demanded nothing holds, and nothing is refuted either."""
     few = dataclasses.replace(measured, n=min(n, threshold.min_n - 1))
     assert verdict(few, threshold) == "inconclusive"
+
+
+@laws
+@given(strong, thresholds, st.floats(0.01, 3))
+def test_effect_outside_its_interval(measured, threshold, beyond):
+    """An effect that its own interval does not hold is an error: the two were not measured on the same thing."""
+    low, high = measured.interval
+    for effect in (low - beyond, high + beyond):
+        assert verdict(dataclasses.replace(measured, effect=effect), threshold) == "error"
 
 
 @laws

@@ -104,6 +104,14 @@ def test_generate_goes_on_counting(qwen, sequences):
     assert [row.tolist() for row in seen] == [(lengths - 1 + step).tolist() for step in range(4)]
 
 
+def test_pad(qwen, sequences):
+    """The position that the model rotates a token by is the one that scopes count; absolute ones would need it too."""
+    batch = pad(qwen, sequences)
+    (now,) = passes(qwen, sequences)
+    assert torch.equal(batch.position_ids, now.positions.clamp(min=0))
+    assert torch.equal(batch.attention_mask, (now.positions >= 0).long())
+
+
 def test_no_mask_is_no_padding(qwen):
     """Without an attention mask every token is real."""
     with watch_passes(qwen) as watch, torch.no_grad():

@@ -157,6 +157,7 @@ HOLE[0, 1, 2] = math.nan
         ((X, torch.zeros(8)), "both classes"),
         ((X, torch.stack([Y, torch.ones(8)])), "both classes"),
         ((X, Y, Y.float()), "both classes"),
+        ((X, Y, 1.0 - Y), "both classes"),
         ((HOLE, Y), "finite"),
         ((X, torch.where(Y > 0, 1.0, math.nan)), "finite"),
         ((X, Y, torch.full((8,), math.inf)), "finite"),

@@ -89,9 +89,10 @@ def test_interval_holds_the_mean(data, seed):
 @pytest.mark.parametrize("noise", [0.0, 1e-16])
 def test_constant(noise):
     """Where all problems say the same, up to rounding, so does the interval."""
-    low, high = mean_interval(0.3 + noise * np.arange(20), seed=0)
-    assert low == pytest.approx(0.3, abs=1e-12)
-    assert low <= high <= low + 1e-12
+    for seed in range(10):
+        data = 0.1 + noise * np.random.default_rng(seed).random(20)
+        low, high = mean_interval(data, seed=seed)
+        assert data.min() <= low <= high <= data.max()
 
 
 @given(data=shares, seed=st.integers(0, 9))
@@ -112,6 +113,13 @@ def test_share_of_constant_data(value, n):
     low, high = share_interval([value] * n, seed=0)
     away = z**2 / (n + z**2)
     assert (low, high) == pytest.approx((1 - away, 1) if value else (0, away), abs=1e-9)
+
+
+def test_share_of_fractions():
+    """One and a half of three lies between the lower end for one of three and the upper end for two."""
+    low = stats.binomtest(1, 3).proportion_ci(method="wilson").low
+    high = stats.binomtest(2, 3).proportion_ci(method="wilson").high
+    assert share_interval([0.5, 0.5, 0.5], seed=0) == pytest.approx((low, high))
 
 
 # p-values.
