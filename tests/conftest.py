@@ -22,6 +22,7 @@ from mechinterp import Subject
 
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("suite")
+torch.set_num_threads(1)  # models this small gain nothing by more, and lose much beside a busy process
 
 VOCAB = 97
 SIZES = {

@@ -25,7 +25,7 @@ KEYS = {
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`pytest claims/ ARGUMENTS` at the root of the clone."""
     command = [sys.executable, "-m", "pytest", "claims/", "-p", "no:cacheprovider", *map(str, arguments)]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", **environment}
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
 
