@@ -42,14 +42,17 @@ def matched_head_sets(heads: Sequence[Head], norms: Tensor, *, draws: int, seed:
     """
     if not heads:
         raise MechinterpError("matched_head_sets: no heads were given")
+    if not norms.isfinite().all():
+        raise MechinterpError("matched_head_sets: the norms are not finite, so no head can be matched by them")
+    logs = norms.clamp(min=max(1e-6 * float(norms.max()), 1e-30)).log()  # of a head that writes nothing too
     rng = np.random.default_rng(seed)
     taken = set(heads)
     pools: list[tuple[int, list[int], int]] = []  # layer, candidates, how many to draw
     for layer in sorted({layer for layer, _ in heads}):
         chosen = [head for at, head in heads if at == layer]
         free = [head for head in range(norms.shape[1]) if (layer, head) not in taken]
-        mean = norms[layer, chosen].log().mean()
-        free.sort(key=lambda head: abs(float(norms[layer, head].log() - mean)))
+        mean = logs[layer, chosen].mean()
+        free.sort(key=lambda head: abs(float(logs[layer, head] - mean)))
         pools.append((layer, free[: max(4, 2 * len(chosen))], min(len(chosen), len(free))))
     if not any(count for _, _, count in pools):
         raise MechinterpError("matched_head_sets: the layers of these heads have no other heads to compare with")

@@ -113,3 +113,16 @@ def test_nothing_to_compare():
         matched_head_sets([], torch.ones(2, 4), draws=3, seed=0)
     with pytest.raises(MechinterpError, match="no other heads"):
         matched_head_sets([(0, h) for h in range(4)], torch.ones(2, 4), draws=3, seed=0)
+
+
+def test_a_head_that_writes_nothing_is_matched_too():
+    """A chosen head of norm 0 is matched with the heads that write least, not with any."""
+    norms = torch.tensor([[1.0, 9, 8, 7, 6, 5, 1.1, 0.0, 1.2, 1.3]])
+    for chosen in ([(0, 7)], [(0, 0), (0, 7)]):
+        for one in matched_head_sets(chosen, norms, draws=6, seed=0):
+            assert {head for _, head in one} <= {0, 5, 6, 8, 9}
+
+
+def test_norms_that_are_not_finite_are_refused():
+    with pytest.raises(MechinterpError, match="not finite"):
+        matched_head_sets([(0, 0)], torch.tensor([[1.0, float("nan"), 2.0]]), draws=2, seed=0)
