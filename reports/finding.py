@@ -33,7 +33,7 @@ def finding_from(evidence: Evidence, threshold: Threshold, **facts: Any) -> Find
             case, reference, statement, measure, control, published, source, expected, expected_reason,
             series_axis, series_unit and seconds where they apply.
     """
-    verdict, reasons = _verdict(evidence, threshold)
+    verdict, reasons = verdict_of(evidence, threshold)
     null: list[float | None] = [float(draw) for draw in evidence.null]
     return Finding(
         **facts,
@@ -65,15 +65,6 @@ def finding_without(
     if threshold is not None:
         facts |= {"threshold": str(threshold), "at_least": threshold.at_least}
     return Finding(**facts, verdict=verdict, reasons=[reason])
-
-
-def _verdict(evidence: Evidence, threshold: Threshold) -> tuple[Verdict, list[str]]:
-    demanded = (threshold.at_least, threshold.alpha, threshold.min_n)
-    if not all(math.isfinite(value) for value in demanded):
-        return "error", ["the threshold is not finite"]
-    if not math.isfinite(evidence.n):
-        return "error", ["n is not finite"]
-    return verdict_of(evidence, threshold)
 
 
 def _summary(null: list[float | None]) -> NullSummary | None:
