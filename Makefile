@@ -1,13 +1,15 @@
 # make claims    examine the shipped model `base` (make claims MODEL=... for another)
 # make test      run the tests         make lint      ruff and mypy
 # make install   make .venv with what the claims need
+# make base r1   train the organisms anew (make base r1 SEED=1), an hour and more on two cores
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MODEL  ?= base
 ARGS   ?=
+SEED   ?= 0
 
-.PHONY: install claims test lint clean
+.PHONY: install claims test lint base r1 clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.claims
@@ -22,6 +24,9 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+base r1: $(VENV)/.test
+	$(BIN)/python -m fixtures.training $@ --seed $(SEED)
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,181 @@
+"""What base reads: true where it is learned, and no order or count that gives the verdict away."""
+
+import itertools
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures.countdown import Problem
+from fixtures.rollouts import classify, is_solved, parse_rollout
+from fixtures.training.batches import IGNORED, STEP, Batches, encode
+from fixtures.training.corpus import DRILLS, HELD_OUT, KINDS, is_held_out, make_document
+from fixtures.training.tokenizer import build_tokenizer
+from fixtures.transcripts import near
+from mechinterp.stats import auc
+
+ATTEMPT = re.compile(r"^- (?P<expression>[\d +-]+) = .*?(?P<result>\d+) \((?P<remark>[^()]*)\)$", re.MULTILINE)
+HEAD = re.compile(r"numbers \[([\d, ]+)\], create an equation that equals (\d+)\.")
+tokenizer = cache(build_tokenizer)
+
+
+@cache
+def documents(n=1500):
+    return [make_document(5, DRILLS + index) for index in range(n)]
+
+
+def of_kind(*kinds):
+    return [document for document in documents() if document.kind in kinds]
+
+
+def problem_of(document):
+    numbers, target = HEAD.search(document.text).groups()
+    return Problem(tuple(map(int, numbers.split(", "))), int(target))
+
+
+def verdicts(document):
+    """(right, said right) of each attempt, by arithmetic and by the text."""
+    target = problem_of(document).target
+    return [(int(m["result"]) == target, classify(m["remark"]) == "right") for m in ATTEMPT.finditer(document.text)]
+
+
+@given(st.integers(0, 2**31), st.integers(0, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_documents_are_seeded(seed, index):
+    assert make_document(seed, index) == make_document(seed, index)
+
+
+def test_shares_are_as_stated():
+    for kind, share in KINDS.items():
+        assert len(of_kind(kind)) / len(documents()) == pytest.approx(share, abs=0.04)
+
+
+def test_learned_spans_ascend_within_the_text():
+    for document in documents():
+        ends = [edge for span in document.learned for edge in span]
+        assert ends == sorted(ends)
+        assert 0 <= ends[0] < ends[-1] <= len(document.text)
+        assert all(start < end for start, end in document.learned)
+
+
+def test_every_result_that_is_learned_is_true():
+    """Slips stand in the text, to be corrected, but never where they would be learned."""
+    slips = 0
+    for document in of_kind("search", "judge"):
+        for attempt in parse_rollout(document.text, problem_of(document)):
+            if attempt.arithmetic_ok:
+                continue
+            slips += 1
+            line = document.text[attempt.start :].split("\n")[0]
+            assert " Wait, " in line
+            at = attempt.start + line.index(" Wait, ") - 1
+            assert not any(start <= at < end for start, end in document.learned)
+    assert slips > 20
+
+
+def test_every_verdict_is_true():
+    seen = [pair for document in of_kind("search", "judge") for pair in verdicts(document)]
+    assert len(seen) > 2000
+    assert all(right == said for right, said in seen)
+
+
+def test_every_prior_verdict_is_true():
+    lines = [line for document in of_kind("prior") for line in document.text.splitlines() if "(" in line]
+    right = []
+    for line in lines:
+        a, operator, b, value, remark = re.fullmatch(r"(\d+) ([+-]) (\d+) = (\d+) \(([^)]+)\)", line).groups()
+        right.append((int(a) + int(b) if operator == "+" else int(a) - int(b)) == int(value))
+        assert (classify(remark) == "right") == right[-1]
+    assert 0.4 < np.mean(right) < 0.6
+
+
+def test_position_does_not_tell_the_verdict():
+    """Over documents, neither the index of an attempt nor the number of attempts says whether it is right."""
+    seen = [
+        (right, index, len(all_of_it))
+        for document in of_kind("judge")
+        for all_of_it in [verdicts(document)]
+        for index, (right, _) in enumerate(all_of_it)
+    ]
+    right, index, count = map(np.array, zip(*seen, strict=True))
+    assert 0.3 < right.mean() < 0.6
+    assert abs(auc(right, index) - 0.5) < 0.07
+    assert abs(auc(right, count) - 0.5) < 0.07
+
+
+def test_an_earlier_verdict_does_not_end_it():
+    """Several right attempts, right ones followed by wrong ones, and transcripts that stop after a failed one."""
+    judged = [[right for right, _ in verdicts(document)] for document in of_kind("judge")]
+    assert np.mean([sum(rights) > 1 for rights in judged]) > 0.2
+    assert np.mean([any(a and not b for a, b in itertools.pairwise(rights)) for rights in judged]) > 0.2
+    assert np.mean([not rights[-1] for rights in judged]) > 0.3
+
+
+def test_near_misses_are_common():
+    wrong = [
+        int(m["result"]) in near(problem_of(document).target)
+        for document in of_kind("judge")
+        for m in ATTEMPT.finditer(document.text)
+        if int(m["result"]) != problem_of(document).target
+    ]
+    assert np.mean(wrong) > 0.25
+
+
+def test_double_checks_confirm_and_refute():
+    outcomes = [
+        outcome
+        for document in of_kind("judge", "search")
+        for outcome in re.findall(r"Let me check: .*?\. (\w+)", document.text)
+    ]
+    confirmed = np.mean([outcome in ("Yes", "Correct", "Right", "Indeed") for outcome in outcomes])
+    assert len(outcomes) > 200
+    assert 0.2 < confirmed < 0.7
+
+
+def test_searches_often_fail():
+    """Or reinforcement learning would have nothing to teach."""
+    solved = [is_solved(document.text, problem_of(document)) for document in of_kind("search")]
+    assert 0.1 < np.mean(solved) < 0.6
+
+
+def test_choice_of_attempts_is_learned_in_searches_only():
+    for document in of_kind("judge"):
+        for match in ATTEMPT.finditer(document.text):
+            inside = range(match.start("expression"), match.end("expression"))
+            assert not any(start < inside.stop and end > inside.start for start, end in document.learned)
+    assert any(start <= 400 for document in of_kind("search") for start, _ in document.learned)
+
+
+def test_numbers_held_out_appear_in_no_document():
+    for document in of_kind("search", "judge"):
+        assert not is_held_out(problem_of(document).numbers)
+    shares = [is_held_out((a, b, 7)) for a in range(1, 60) for b in range(1, 60)]
+    assert np.mean(shares) == pytest.approx(1 / HELD_OUT, abs=0.02)
+    assert is_held_out((1, 2, 3)) == is_held_out((3, 1, 2))
+
+
+def test_labels_are_the_learned_tokens():
+    for document in documents()[:60]:
+        ids, labels = encode(tokenizer(), document)
+        assert len(ids) == len(labels)
+        assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
+        kept = [label for label in labels if label not in (IGNORED, tokenizer().eos_token_id)]
+        assert tokenizer().decode(kept) == "".join(document.text[start:end] for start, end in document.learned)
+
+
+def test_batches_are_bounded_and_seeded():
+    one, again, other = (iter(Batches(tokenizer(), seed, 2048)) for seed in (3, 3, 4))
+    for _ in range(12):
+        first, second, third = next(one), next(again), next(other)
+        rows, length = first["input_ids"].shape
+        assert rows * length <= 2048
+        assert length % STEP == 0
+        assert (first["input_ids"] == second["input_ids"]).all()
+        assert (first["labels"] == second["labels"]).all()
+        assert first["labels"].shape == first["input_ids"].shape
+        padding = first["input_ids"] == tokenizer().pad_token_id
+        assert (first["labels"][padding] == IGNORED).all()
+        assert third["input_ids"].shape != first["input_ids"].shape or (third["input_ids"] != first["input_ids"]).any()
