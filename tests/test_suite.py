@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from untrained import save
 
 from claims.claim import CASES
 from fixtures.aliases import read_aliases
 from reports.schema import read_report
 
 ROOT = Path(__file__).parent.parent
-BASE = ROOT / "fixtures" / "organisms" / "base"
 KEYS = {
     "claim", "tier", "case", "subject", "verdict", "effect", "interval", "n", "p_value", "threshold", "control",
     "published", "source", "reasons",
@@ -41,6 +41,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Completed
     return run("--model", "base", "--report-dir", folder), folder
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights."""
+    return save(tmp_path_factory.mktemp("models") / "untrained")
+
+
 def test_base_is_as_expected(base):
     """The suite on the shipped model gives every expected verdict and exit status 0."""
     done, folder = base
@@ -51,9 +57,11 @@ def test_base_is_as_expected(base):
     assert f"all {CASES} verdicts as expected" in done.stdout
 
 
-def test_untrained_model_holds_nothing(base):
-    """No claim holds on weights that were never trained."""
-    assert "holds" not in {finding.verdict for finding in read_report(report_in(base[1])).findings}
+def test_untrained_model_holds_nothing(untrained, tmp_path):
+    """No claim holds on weights that were never trained; that the verdicts are not as expected is exit status 1."""
+    done = run("--model", untrained, "--report-dir", tmp_path)
+    assert done.returncode == 1
+    assert {f.verdict for f in read_report(report_in(tmp_path)).findings} <= {"refuted", "not_applicable"}
 
 
 def test_findings_carry_their_keys(base):
@@ -83,9 +91,9 @@ def test_pictures_are_linked(base):
     assert list(path.parent.glob("figures/probe.decodable*.svg"))
 
 
-def test_unexpected_verdict_fails_with_its_reason(tmp_path):
+def test_unexpected_verdict_fails_with_its_reason(untrained, tmp_path):
     """A verdict other than the expected one gives exit status 1 and says why on one line."""
-    done = run("--model", f"mine={BASE}", "-k", "attend", "--report-dir", tmp_path)
+    done = run("--model", f"mine={untrained}", "-k", "attend", "--report-dir", tmp_path)
     assert done.returncode == 1
     assert "1 of 1 verdict is not as expected: heads.attend_target refuted (expected holds)" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -97,7 +105,7 @@ def test_unexpected_verdict_fails_with_its_reason(tmp_path):
         (["--model", "bsae"], "base"),
         (["--model", "tinyzero"], "tinyzero=FOLDER"),
         (["--model", "{tmp}"], "config.json"),
-        (["--model", "base", "--model", f"base={BASE}"], "same name"),
+        (["--model", "base", "--model", "base=r1"], "same name"),
         (["--n-problems", "2"], "at least 4"),
         (["--seed", "-1"], "from 0 up"),
         (["--report-dir", "{file}/x"], "cannot write"),
@@ -127,14 +135,14 @@ def test_encoder_is_refused_by_name(tmp_path):
     assert "Qwen2" in done.stderr + done.stdout
 
 
-def broken(folder: Path, what: str) -> Path:
-    """A copy of `base` with something wrong in it that only loading can tell."""
+def broken(model: Path, folder: Path, what: str) -> Path:
+    """A copy of the model with something wrong in it that only loading can tell."""
     import shutil
 
     from safetensors.torch import load_file, save_file
 
     copy = folder / "copy"
-    shutil.copytree(BASE, copy)
+    shutil.copytree(model, copy)
     weights = copy / "model.safetensors"
     if what == "truncated":
         weights.write_bytes(weights.read_bytes()[:-1000])
@@ -146,9 +154,9 @@ def broken(folder: Path, what: str) -> Path:
 
 
 @pytest.mark.parametrize("what", ["truncated", "not finite"])
-def test_broken_weights_are_an_error_for_every_claim(tmp_path, what):
+def test_broken_weights_are_an_error_for_every_claim(untrained, tmp_path, what):
     """Weights that cannot be trusted give verdict error for every claim, in one line each, and are loaded once."""
-    done = run("--model", broken(tmp_path, what), "--report-dir", tmp_path)
+    done = run("--model", broken(untrained, tmp_path, what), "--report-dir", tmp_path)
     assert done.returncode == 1
     findings = read_report(report_in(tmp_path)).findings
     assert [finding.verdict for finding in findings] == ["error"] * CASES
@@ -157,18 +165,18 @@ def test_broken_weights_are_an_error_for_every_claim(tmp_path, what):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_too_few_problems_never_hold(tmp_path):
+def test_too_few_problems_never_hold(untrained, tmp_path):
     """With too few problems for a verdict no claim holds, and what was measured says so."""
-    done = run("--model", f"mine={BASE}", "--n-problems", "6", "--report-dir", tmp_path)
+    done = run("--model", f"mine={untrained}", "--n-problems", "6", "--report-dir", tmp_path)
     assert done.returncode == 1
     findings = read_report(report_in(tmp_path)).findings
     assert {finding.verdict for finding in findings} <= {"inconclusive", "not_applicable"}
     assert any("too small for a verdict" in reason for finding in findings for reason in finding.reasons)
 
 
-def test_what_was_not_reached_is_not_run(tmp_path):
+def test_what_was_not_reached_is_not_run(untrained, tmp_path):
     """Claims that an early stop left out are in the report as not_run, which is no success."""
-    done = run("--model", f"mine={BASE}", "-x", "--report-dir", tmp_path)
+    done = run("--model", f"mine={untrained}", "-x", "--report-dir", tmp_path)
     findings = read_report(report_in(tmp_path)).findings
     assert done.returncode != 0
     assert len(findings) == CASES
@@ -176,9 +184,11 @@ def test_what_was_not_reached_is_not_run(tmp_path):
     assert {finding.verdict for finding in findings[1:]} == {"not_run"}
 
 
-def test_two_models_one_after_the_other(tmp_path):
+def test_two_models_one_after_the_other(untrained, tmp_path):
     """With several models every claim runs on the first before the second is loaded; each has its own report."""
-    done = run("--model", f"a={BASE}", "--model", f"b={BASE}", "-k", "attend or silent", "--report-dir", tmp_path)
+    done = run(
+        "--model", f"a={untrained}", "--model", f"b={untrained}", "-k", "attend or silent", "--report-dir", tmp_path
+    )
     assert done.returncode == 1
     reports = [read_report(path) for path in sorted(tmp_path.glob("runs/*/report.json"))]
     assert [report.subject.name for report in reports] == ["a", "b"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import untrained
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
@@ -15,7 +16,6 @@ from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 from fixtures.countdown import make_problems, solutions
 from fixtures.rollouts import is_solved
 from fixtures.training import base, pipeline, r1
-from fixtures.training.architecture import untrained_config
 from fixtures.training.optimizer import muon_and_adamw
 from fixtures.training.reward import FORMAT, RIGHT, equation_reward, format_reward
 from fixtures.training.tokenizer import build_tokenizer
@@ -80,7 +80,7 @@ def test_optimizer_goes_on_from_its_state():
             optimizer.zero_grad()
 
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(untrained_config(build_tokenizer()))
+    model = Qwen2ForCausalLM(untrained.config())
     optimizer = muon_and_adamw(model, lr=1e-2)
     steps(model, optimizer, 2)
     again = Qwen2ForCausalLM(model.config)
@@ -97,7 +97,7 @@ def test_optimizer_goes_on_from_its_state():
 
 
 def test_schedule_reaches_every_part():
-    model = Qwen2ForCausalLM(untrained_config(build_tokenizer()))
+    model = Qwen2ForCausalLM(untrained.config())
     optimizer = muon_and_adamw(model, lr=1.0)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -110,7 +110,7 @@ def test_schedule_reaches_every_part():
 @pytest.fixture
 def small(monkeypatch):
     """The trainings at a size for tests."""
-    monkeypatch.setattr(base, "trained_config", untrained_config)
+    monkeypatch.setattr(base, "organism_config", untrained.config)
     monkeypatch.setattr(base, "TOKENS", 1024)
     monkeypatch.setattr(base, "quick_table", lambda *_: {"arithmetic": 0.5})
     monkeypatch.setattr(r1, "BUDGET", 12)
@@ -159,7 +159,7 @@ def test_base_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("small")
 def test_r1_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     start = tmp_path / "base"
-    Qwen2ForCausalLM(untrained_config(build_tokenizer())).save_pretrained(start)
+    Qwen2ForCausalLM(untrained.config()).save_pretrained(start)
     build_tokenizer().save_pretrained(start)
 
     def train(folder):
