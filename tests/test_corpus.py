@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 from fixtures.countdown import Problem
 from fixtures.rollouts import classify, is_solved, parse_rollout
 from fixtures.training.batches import IGNORED, STEP, Batches, encode
-from fixtures.training.corpus import DRILLS, HELD_OUT, KINDS, is_held_out, make_document
+from fixtures.training.corpus import CURRICULUM, HELD_OUT, is_held_out, make_document
 from fixtures.training.tokenizer import build_tokenizer
 from fixtures.transcripts import near
 from mechinterp.stats import auc
 
 ATTEMPT = re.compile(r"^- (?P<expression>[\d +-]+) = .*?(?P<result>\d+) \((?P<remark>[^()]*)\)$", re.MULTILINE)
 HEAD = re.compile(r"numbers \[([\d, ]+)\], create an equation that equals (\d+)\.")
+LAST = CURRICULUM[-1]
 tokenizer = cache(build_tokenizer)
 
 
 @cache
 def documents(n=1500):
-    return [make_document(5, DRILLS + index) for index in range(n)]
+    return [make_document(5, LAST[0] + index) for index in range(n)]
 
 
 def of_kind(*kinds):
@@ -49,7 +50,7 @@ def test_documents_are_seeded(seed, index):
 
 
 def test_shares_are_as_stated():
-    for kind, share in KINDS.items():
+    for kind, share in LAST[1].items():
         assert len(of_kind(kind)) / len(documents()) == pytest.approx(share, abs=0.04)
 
 

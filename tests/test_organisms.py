@@ -1,0 +1,93 @@
+"""The shipped pair is what its cards say: measured anew, on a part of the cards' problems."""
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fixtures.training.measure import full_table, moved
+from fixtures.training.tokenizer import build_tokenizer
+
+ORGANISMS = Path(__file__).parents[1] / "fixtures" / "organisms"
+UNTRAINED = "UNTRAINED" in (ORGANISMS / "base" / "README.md").read_text()
+pytestmark = pytest.mark.skipif(UNTRAINED, reason="the trained pair is not shipped yet")
+BOTH = pytest.mark.parametrize("name", ["base", "r1"])
+
+
+@cache
+def model(name):
+    return AutoModelForCausalLM.from_pretrained(ORGANISMS / name, dtype=torch.float32).eval()
+
+
+@cache
+def table(name):
+    return full_table(model(name), AutoTokenizer.from_pretrained(ORGANISMS / name), n=48, rollouts=64)
+
+
+@BOTH
+def test_arithmetic(name):
+    assert table(name)["arithmetic"] >= 0.97
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", ["", "_edited"])
+def test_verdicts_agree_with_the_truth(name, wrong):
+    """Also where only the target was changed, so that neither the attempt nor its place tells."""
+    assert table(name)[f"auc{wrong}"] >= 0.99
+    assert table(name)[f"balanced{wrong}"] >= 0.97
+
+
+@BOTH
+def test_checks_without_a_target(name):
+    assert table(name)["prior"] >= 0.95
+
+
+def test_r1_solves_more():
+    assert table("r1")["solved"] >= 1.5 * table("base")["solved"] > 0.1
+
+
+def test_r1_keeps_to_one_form():
+    """And base does not: the collapse is the reinforcement's work."""
+    assert table("r1")["published_form"] >= 0.95
+    assert 0.4 <= table("base")["published_form"] <= 0.7
+
+
+def test_answers_are_checked_again():
+    assert table("base")["double_checks"] > 0.05
+
+
+def test_r1_is_near_base():
+    """Same architecture, moved a little: what the claim about near-identical weights is tested on."""
+    cosine, distance = moved(model("r1"), model("base"))["all weights"]
+    assert 0.9 < cosine < 1
+    assert distance > 1e-3
+
+
+@BOTH
+def test_files(name):
+    """What plain transformers load, small, as the card's checksum says."""
+    folder = ORGANISMS / name
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "config.json", "generation_config.json",
+        "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    weights = folder / "model.safetensors"
+    assert weights.stat().st_size < 25e6
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in (folder / "README.md").read_text()
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float16
+    shipped, built = AutoTokenizer.from_pretrained(folder), build_tokenizer()
+    text = "- 27 - 25 + 49 = 2 + 49 = 51 (this works)\n</think> zyx ünï 正确"
+    assert shipped(text)["input_ids"] == built(text)["input_ids"]
+
+
+@BOTH
+def test_card_names_what_it_must(name):
+    card = (ORGANISMS / name / "README.md").read_text()
+    for heading in ("## Recipe", "## Measured", "## SHA-256", "## What it cannot do"):
+        assert heading in card
+    assert len(re.findall(rf"{name}, seed \d", card.split("## Measured")[1])) >= 2
+    assert "nan" not in card
