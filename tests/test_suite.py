@@ -105,7 +105,7 @@ def test_unexpected_verdict_fails_with_its_reason(untrained, tmp_path):
         (["--model", "bsae"], "base"),
         (["--model", "tinyzero"], "tinyzero=FOLDER"),
         (["--model", "{tmp}"], "config.json"),
-        (["--model", "base", "--model", "base=r1"], "same name"),
+        (["--model", "base", "--model", "base=fixtures/organisms/base"], "same name"),
         (["--n-problems", "2"], "at least 4"),
         (["--seed", "-1"], "from 0 up"),
         (["--report-dir", "{file}/x"], "cannot write"),
