@@ -6,21 +6,18 @@ HeadSweep     verdicts and value-vector activations under each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import mechinterp as mi
-from claims.laboratory import FEW_DRAWS, SWEEP_DRAWS, Laboratory
+from claims.laboratory import SWEEP_DRAWS, Laboratory
 from fixtures.plain_text import PASSAGES
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fixtures.sites import Sited
 
 AT_LEAST = 0.5
 """The share of discrimination, and of activation, that an ablation must take away to count as the published one."""
@@ -73,10 +70,6 @@ class HeadSweep:
     def silenced_interval(self, seed: int) -> mi.Interval:
         return mi.statistic_interval(lambda chosen: self.silenced(self.activation, chosen), self.n, seed=seed)
 
-    def may_hold(self, seed: int) -> bool:
-        """Whether a claim on this sweep may still hold: the upper end of either interval reaches the threshold."""
-        return max(self.lost_interval(seed)[1], self.silenced_interval(seed)[1]) >= AT_LEAST
-
     def by_class(self, values: np.ndarray) -> dict[str, float]:
         return {"right": float(values[self.right].mean()), "wrong": float(values[~self.right].mean())}
 
@@ -112,84 +105,77 @@ def sweep_heads(lab: Laboratory, replaced_by: str) -> HeadSweep:
 
 
 def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
-    import torch
-
-    subject, observed = lab.subject, lab.observed
-    rows = lab.sweep_rows("correct", "target_edited")
+    observed, rows = lab.observed, lab.sweep_rows("correct", "target_edited")
     sited = [observed.sited[i] for i in rows]
-    keep = max(len(s.input_ids) - s.result[0] for s in sited)
-    batch = lab.remember(mi.prefill, lambda: mi.prefill(subject, [s.input_ids for s in sited], keep))
-    places = [[*range(s.result[0], len(s.input_ids))] for s in sited]
-    slots = [[-1] * (keep - len(p)) + p for p in places]
-    values = None
-    if replaced_by == "minimal_pair":
-        with mi.capture(subject, slots, heads=range(subject.anatomy.n_layers)) as seen:
-            batch()
-        partner = torch.arange(len(rows)).view(-1, 2).flip(1).flatten()
-        values = {layer: z[partner.to(z.device)] for layer, z in seen.heads.items()}
-
-    def ablate(heads: list[mi.Head]) -> mi.Intervention:
-        @contextmanager
-        def block(batch: mi.Resumed) -> Iterator[mi.Edit]:
-            with mi.ablate_heads(subject, heads, values=values, scope=mi.at(slots)) as edit:
-                yield edit
-            edit.require(positions=sum(map(len, places)))
-
-        return block
-
-    measure = _measure(lab)
-    clean = measure(batch).numpy()
-    (ablated,) = mi.sweep([batch], [ablate(lab.heads)], measure).numpy()
+    prompts = [one.input_ids for one in sited]
+    width = max(len(one.input_ids) - one.result[0] for one in sited)
+    result = [[*range(one.result[0], len(one.input_ids))] for one in sited]
+    places = [one + [-1] * (width - len(one)) for one in result]
+    values = _of_the_partner(lab, prompts, places) if replaced_by == "minimal_pair" else None
+    selected = mi.AblateHeads(lab.heads, values)
+    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)
+    metric = _verdict_and_activation(lab)
+    swept = mi.sweep(
+        lab.subject,
+        prompts,
+        [None, selected, *(mi.AblateHeads(heads, values) for heads in sets)],
+        metric,
+        scope=mi.at(places),
+        progress=f"heads, {replaced_by}",
+    )
+    log_odds, activation = swept.permute(2, 1, 0).numpy()  # (interventions, rows) each
     layers, neurons = (list(part) for part in zip(*lab.success_values, strict=True))
-    selected = HeadSweep(
+    return HeadSweep(
         n=len(rows) // 2,
         right=observed.right[rows],
         log_odds_observed=observed.log_odds[rows],
-        log_odds_clean=clean[:, 0],
-        log_odds=ablated[:, 0],
-        log_odds_random=np.empty((0, len(rows))),
+        log_odds_clean=log_odds[0],
+        log_odds=log_odds[1],
+        log_odds_random=log_odds[2:],
         activation_observed=observed.neurons[rows][:, layers, neurons].mean(1).numpy(),
-        activation_clean=clean[:, 1],
-        activation=ablated[:, 1],
-        activation_random=np.empty((0, len(rows))),
-        log_odds_everywhere=lab.remember(_everywhere, lambda: _everywhere(lab, sited)),
+        activation_clean=activation[0],
+        activation=activation[1],
+        activation_random=activation[2:],
+        log_odds_everywhere=lab.remember(_everywhere, lambda: _everywhere(lab, prompts)),
         damage=lab.remember(_damage, lambda: _damage(lab)),
     )
-    draws = SWEEP_DRAWS if selected.may_hold(lab.seed) else FEW_DRAWS
-    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=draws, seed=lab.seed)
-    random = mi.sweep([batch], [ablate(one) for one in sets], measure, progress=f"heads, {replaced_by}").numpy()
-    return replace(selected, log_odds_random=random[..., 0], activation_random=random[..., 1])
 
 
-def _measure(lab: Laboratory) -> Callable[[mi.Resumed], Tensor]:
+def _of_the_partner(lab: Laboratory, prompts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> dict:
+    """What the heads read out at these places of the same text with the other target, by layer."""
+    subject = lab.subject
+    with mi.capture(subject, places, heads=range(subject.anatomy.n_layers)) as seen:
+        mi.last_logits(subject, mi.pad(subject, prompts))
+    return {layer: z.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for layer, z in seen.heads.items()}
+
+
+def _verdict_and_activation(lab: Laboratory) -> mi.Metric:
     """(rows, 2): log-odds of the verdict, mean activation of the success value vectors at ` (`."""
     import torch
-
-    from fixtures.observations import resumed_log_odds
 
     by_layer: dict[int, list[int]] = {}
     for layer, neuron in lab.success_values:
         by_layer.setdefault(layer, []).append(neuron)
+    verdict = lab.verdict_metric
 
-    def measure(batch: mi.Resumed) -> Tensor:
-        last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
-        with mi.capture(lab.subject, last, neurons=by_layer) as seen:
-            log_odds = resumed_log_odds(batch, lab.observed.verdicts)
-        fired = torch.cat([seen.neurons[layer][:, 0, chosen].cpu() for layer, chosen in by_layer.items()], dim=1)
-        return torch.stack([torch.as_tensor(log_odds), fired.mean(1).double()], dim=1)
+    def of(read: mi.Readout) -> Tensor:
+        fired = torch.cat([read.neurons[layer][:, chosen] for layer, chosen in by_layer.items()], dim=1)
+        return torch.stack([verdict.of(read), fired.float().mean(1).double()], dim=1)
 
-    return measure
+    return mi.Metric(of, neurons=tuple(by_layer))
 
 
-def _everywhere(lab: Laboratory, sited: Sequence[Sited]) -> np.ndarray:
+def _everywhere(lab: Laboratory, prompts: Sequence[Sequence[int]]) -> np.ndarray:
     """Log-odds with the heads off at all positions."""
-    from fixtures.observations import verdict_log_odds
-
-    log_odds = np.empty(len(sited))
-    with mi.ablate_heads(lab.subject, lab.heads):
-        for rows, batch in mi.batches(lab.subject, [s.input_ids for s in sited], progress="heads, all positions"):
-            log_odds[rows] = verdict_log_odds(mi.last_logits(lab.subject, batch), lab.observed.verdicts)
-    return log_odds
+    swept = mi.sweep(
+        lab.subject,
+        prompts,
+        [mi.AblateHeads(lab.heads)],
+        lab.verdict_metric,
+        scope=mi.everywhere,
+        progress="heads, all positions",
+    )
+    return swept[:, 0].numpy()
 
 
 def _damage(lab: Laboratory) -> np.ndarray:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fixtures.lexicon import Lexicon
     from fixtures.observations import Half, Observations
-    from mechinterp import Head, LinearProbe, Neuron, Resumed, Subject
+    from mechinterp import Head, LinearProbe, Metric, Neuron, Subject
 
 ATTENDS = 0.1
 """Attention mass above which a head attends to the target (the published A_Prev)."""
@@ -38,9 +38,7 @@ MOST_HEADS = 1 / 16
 DRAWS = 400
 """Draws of a null that costs no forward pass."""
 SWEEP_DRAWS = 300
-"""Draws of a null that costs a forward pass each."""
-FEW_DRAWS = 100
-"""Draws where the interval lies below the threshold already: no null can change that verdict, it is for the reader."""
+"""Draws of a null that is a sweep."""
 SWEEP_PROBLEMS = 18
 """Problems of the judging half that interventions are run on."""
 TWIN_PROBLEMS = 16
@@ -234,18 +232,12 @@ class Laboratory:
         """Transcripts of the judging half that interventions are run on, problem by problem."""
         return self.judge.of(*kinds)[: SWEEP_PROBLEMS * len(kinds)]
 
-    def lens_and_verdict(self, batch: Resumed, layer: int) -> Tensor:
-        """(rows, 2): probability of success words at the last token in a layer, log-odds of the verdict."""
-        import torch
+    @property
+    def verdict_metric(self) -> Metric:
+        """Log-odds of the verdict after the last token, in nats."""
+        from mechinterp import log_odds
 
-        from fixtures.observations import resumed_log_odds
-        from mechinterp import capture, lens_probability
-
-        last = (batch.batch.attention_mask.sum(1, keepdim=True) - 1).cpu()
-        with capture(self.subject, last, residual=[layer]) as seen:
-            log_odds = resumed_log_odds(batch, self.observed.verdicts)
-        words = lens_probability(self.subject, seen.residual[layer][:, 0], [self.lexicon.success])
-        return torch.cat([words.double(), torch.as_tensor(log_odds)[:, None]], dim=1)
+        return log_odds(self.observed.verdicts.works, self.observed.verdicts.fails)
 
     def require_verdicts(self) -> None:
         """Raise PreconditionUnmet unless the subject tells right attempts from target-edited ones at all."""

@@ -7,8 +7,6 @@ that they unembed to verification words, English and Chinese, and zeroes them: t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +14,12 @@ import pytest
 
 import mechinterp as mi
 from claims.claim import DISCUSSION, claim
-from claims.laboratory import DRAWS, FEW_DRAWS, SWEEP_DRAWS, TELLS
+from claims.laboratory import DRAWS, SWEEP_DRAWS, TELLS
 from mechinterp import Control, Evidence, PreconditionUnmet, Threshold
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from claims.laboratory import Laboratory
 
 NEAREST = 50
@@ -101,22 +101,25 @@ def test_zeroing_the_value_vectors_lowers_success_words(lab: Laboratory, judge: 
     if not (p := float(shown[lab.judge.of("correct"), layer].mean())) >= SHOWS:
         raise PreconditionUnmet(f"layer {layer} shows success words with probability {p:.3f}; {SHOWS} is needed")
     rows = lab.sweep_rows("correct", "target_edited")
-    last = mi.prefill(lab.subject, [lab.observed.sited[i].input_ids for i in rows], keep=1)
+    prompts = [lab.observed.sited[i].input_ids for i in rows]
     count = max(1, round(SHARE * lab.subject.anatomy.d_mlp))
     toward, away = (
         [neuron for at in range(depth // 2, depth) for neuron in lab.nearest_values(sign, count, layers=[at])]
         for sign in (1, -1)
     )
 
-    def under(*sets: Sequence[mi.Neuron]) -> np.ndarray:
-        """(sets, rows, 2) with these neurons off at ` (`: probability of success words, log-odds of the verdict."""
-        blocks = [partial(_off, lab, neurons) for neurons in sets]
-        measure = partial(lab.lens_and_verdict, layer=layer)
-        return mi.sweep([last], blocks, measure, progress="value vectors").numpy()
-
+    matches = mi.matched_neurons(toward, lab.activity, pool=10 * count)
+    sets = mi.draw_matched(matches, draws=SWEEP_DRAWS, seed=lab.seed)
+    swept = mi.sweep(
+        lab.subject,
+        prompts,
+        [None, *(mi.AblateNeurons(neurons) for neurons in (toward, [*toward, *away], *sets))],
+        _lens_and_verdict(lab, layer),
+        scope=mi.last,
+        progress="value vectors",
+    )
+    clean, ablated, both, *random_sets = swept.transpose(0, 1).numpy()  # (rows, 2) each
     right = lab.observed.right[rows]
-    clean = lab.lens_and_verdict(last, layer).numpy()
-    ablated, both = under(toward, [*toward, *away])
     before, after = clean[right, 0], ablated[right, 0]
     n = len(before)
 
@@ -130,9 +133,7 @@ def test_zeroing_the_value_vectors_lowers_success_words(lab: Laboratory, judge: 
     everyone = np.arange(n)
     effect = drop(after, everyone)
     interval = mi.statistic_interval(lambda chosen: drop(after, chosen), n, seed=lab.seed)
-    draws = SWEEP_DRAWS if interval[1] >= AT_LEAST else FEW_DRAWS
-    matches = mi.matched_neurons(toward, lab.activity, pool=10 * count)
-    random = under(*mi.draw_matched(matches, draws=draws, seed=lab.seed))[:, right, 0]
+    random = np.array(random_sets)[:, right, 0]
     null = [drop(one, everyone) for one in random]
     judge(
         Evidence(
@@ -162,8 +163,17 @@ def test_zeroing_the_value_vectors_lowers_success_words(lab: Laboratory, judge: 
     )
 
 
-def _off(lab: Laboratory, neurons: Sequence[mi.Neuron], batch: mi.Resumed) -> AbstractContextManager[mi.Edit]:
-    return mi.ablate_neurons(lab.subject, neurons, scope=mi.last)
+def _lens_and_verdict(lab: Laboratory, layer: int) -> mi.Metric:
+    """(rows, 2): probability of success words in this layer, log-odds of the verdict."""
+    import torch
+
+    verdict = lab.verdict_metric
+
+    def of(read: mi.Readout) -> Tensor:
+        words = mi.lens_probability(lab.subject, read.residual[layer], [lab.lexicon.success])[:, 0]
+        return torch.stack([words.double(), verdict.of(read).cpu()], dim=1)
+
+    return mi.Metric(of, residual=(layer,))
 
 
 def require_probe(lab: Laboratory) -> None:

@@ -6,17 +6,19 @@ from .errors import MechinterpError
 from .evidence import Control, Evidence, InstrumentError, Interval, PreconditionUnmet, Threshold, Verdict, verdict_of
 from .heads import attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
+from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
 from .probe import LinearProbe, fit_probes
-from .resume import Resumed, prefill
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .subject import Subject
-from .sweep import Intervention, sweep
+from .sweep import Metric, Readout, log_odds, sweep
 from .tokens import Batch, batches, last_logits, pad
 from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
 
 __all__ = [
+    "AblateHeads",
+    "AblateNeurons",
     "Anatomy",
     "Batch",
     "Captured",
@@ -29,11 +31,13 @@ __all__ = [
     "Intervention",
     "LinearProbe",
     "MechinterpError",
+    "Metric",
     "Neuron",
     "Pass",
     "PreconditionUnmet",
-    "Resumed",
+    "Readout",
     "Scope",
+    "Steer",
     "Subject",
     "Threshold",
     "Verdict",
@@ -56,6 +60,7 @@ __all__ = [
     "last",
     "last_logits",
     "lens_probability",
+    "log_odds",
     "logit_lens",
     "matched_head_sets",
     "matched_neurons",
@@ -66,7 +71,6 @@ __all__ = [
     "nearest_values",
     "pad",
     "paired_p",
-    "prefill",
     "share_interval",
     "since",
     "statistic_interval",

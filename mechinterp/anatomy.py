@@ -41,6 +41,14 @@ class Anatomy:
         """Its input is the concatenation of the heads' outputs, (..., n_heads * d_head)."""
         return self.attention(layer).o_proj  # type: ignore[return-value]
 
+    def attention_norm(self, layer: int) -> nn.Module:
+        """Its input is the residual stream that enters the layer."""
+        return self.layers[layer].input_layernorm  # type: ignore[return-value]
+
+    def mlp_norm(self, layer: int) -> nn.Module:
+        """Its input is the residual stream between attention and MLP."""
+        return self.layers[layer].post_attention_layernorm  # type: ignore[return-value]
+
     def mlp(self, layer: int) -> nn.Module:
         return self.layers[layer].mlp  # type: ignore[return-value]
 

@@ -70,13 +70,9 @@ def ablate_heads(
     Raises:
         MechinterpError: no heads, or one that the model does not have, or values of another shape.
     """
-    anatomy = subject.anatomy
-    columns: dict[int, list[int]] = defaultdict(list)
-    for layer, head in sorted(set(heads)):
-        anatomy.check_head(layer, head)
-        columns[layer] += range(head * anatomy.d_head, (head + 1) * anatomy.d_head)
-    new = _check_values(values, columns, "heads", (anatomy.n_heads, anatomy.d_head))
-    with _edit_inputs(subject, anatomy.o_proj, columns, new, scope, "heads") as edit:
+    columns = head_columns(subject, heads)
+    new = check_values(subject, values, columns, "heads")
+    with _edit_inputs(subject, subject.anatomy.o_proj, columns, new, scope, "heads") as edit:
         yield edit
 
 
@@ -97,11 +93,8 @@ def ablate_neurons(
     Raises:
         MechinterpError: no neurons, or one that the model does not have, or values of another shape.
     """
-    columns: dict[int, list[int]] = defaultdict(list)
-    for layer, neuron in sorted(set(neurons)):
-        subject.anatomy.check_neuron(layer, neuron)
-        columns[layer].append(neuron)
-    new = _check_values(values, columns, "neurons", (subject.anatomy.d_mlp,))
+    columns = neuron_columns(subject, neurons)
+    new = check_values(subject, values, columns, "neurons")
     with _edit_inputs(subject, subject.anatomy.down_proj, columns, new, scope, "neurons") as edit:
         yield edit
 
@@ -115,12 +108,7 @@ def steer(
     Raises:
         MechinterpError: no such layer, a vector of another size or with values that are not finite.
     """
-    subject.anatomy.check_layer(layer)
-    if tuple(vector.shape) != (subject.anatomy.d_model,) or not torch.isfinite(coefficient * vector).all():
-        raise MechinterpError(
-            f"steer: expected a finite vector of {subject.anatomy.d_model} numbers, "
-            f"got {coefficient:g} times one of shape {tuple(vector.shape)}"
-        )
+    added = steering_vector(subject, layer, vector, coefficient)
     edit = Edit()
 
     def hook(watch: PassWatch) -> Callable[..., Any]:
@@ -130,7 +118,7 @@ def steer(
             if not rows.numel():
                 return None
             hidden = hidden.clone()
-            hidden[rows, places] += (coefficient * vector).to(hidden)
+            hidden[rows, places] += added.to(hidden)
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         return add
@@ -151,8 +139,6 @@ def _edit_inputs(
     what: str,
 ) -> Iterator[Edit]:
     """Replace columns of the inputs of linear modules: the one mechanism behind heads and neurons."""
-    if not columns:
-        raise MechinterpError(f"ablate_{what}: no {what} were given; an empty ablation would measure nothing")
     edit = Edit()
 
     def hook(layer: int, watch: PassWatch) -> Callable[..., Any]:
@@ -197,12 +183,39 @@ def _chosen(watch: PassWatch, scope: Scope, hidden: Tensor, edit: Edit, layer: i
     return rows.to(hidden.device), places.to(hidden.device), slots[rows, places].to(hidden.device)
 
 
-def _check_values(
-    values: Mapping[int, Tensor] | None, layers: Iterable[int], what: str, unit: tuple[int, ...]
+def head_columns(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]]:
+    """By layer, the inputs of `o_proj` that are the outputs of these heads. Raises MechinterpError, see above."""
+    anatomy = subject.anatomy
+    columns: dict[int, list[int]] = defaultdict(list)
+    for layer, head in sorted(set(heads)):
+        anatomy.check_head(layer, head)
+        columns[layer] += range(head * anatomy.d_head, (head + 1) * anatomy.d_head)
+    return _some(columns, "heads")
+
+
+def neuron_columns(subject: Subject, neurons: Iterable[Neuron]) -> dict[int, list[int]]:
+    """By layer, the inputs of `down_proj` that are these neurons. Raises MechinterpError, see above."""
+    columns: dict[int, list[int]] = defaultdict(list)
+    for layer, neuron in sorted(set(neurons)):
+        subject.anatomy.check_neuron(layer, neuron)
+        columns[layer].append(neuron)
+    return _some(columns, "neurons")
+
+
+def _some(columns: dict[int, list[int]], what: str) -> dict[int, list[int]]:
+    if not columns:
+        raise MechinterpError(f"ablate_{what}: no {what} were given; an empty ablation would measure nothing")
+    return columns
+
+
+def check_values(
+    subject: Subject, values: Mapping[int, Tensor] | None, layers: Iterable[int], what: str
 ) -> dict[int, Tensor] | None:
-    """The values of these layers, with the dimensions of one position (`unit`) flattened into one."""
+    """The values of these layers, with the dimensions of one position flattened into one."""
     if values is None:
         return None
+    anatomy = subject.anatomy
+    unit = (anatomy.n_heads, anatomy.d_head) if what == "heads" else (anatomy.d_mlp,)
     flat = {}
     for layer in layers:
         given = values.get(layer)
@@ -216,3 +229,14 @@ def _check_values(
             )
         flat[layer] = given.flatten(-len(unit))
     return flat
+
+
+def steering_vector(subject: Subject, layer: int, vector: Tensor, coefficient: float) -> Tensor:
+    """`coefficient * vector`, fit for this model. Raises MechinterpError, see `steer`."""
+    subject.anatomy.check_layer(layer)
+    if tuple(vector.shape) != (subject.anatomy.d_model,) or not torch.isfinite(coefficient * vector).all():
+        raise MechinterpError(
+            f"steer: expected a finite vector of {subject.anatomy.d_model} numbers, "
+            f"got {coefficient:g} times one of shape {tuple(vector.shape)}"
+        )
+    return coefficient * vector

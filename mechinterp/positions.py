@@ -11,6 +11,7 @@ at             the given positions of each row
 since          each row's given position and all that follow, decode steps included
 when_last_is   every token of the rows whose last token in this pass is one of the given
 watch_passes   keeps the current Pass of a model at hand
+being_watched  whether a block of `watch_passes` is open
 """
 
 from __future__ import annotations
@@ -112,11 +113,18 @@ def watch_passes(subject: Subject) -> Iterator[PassWatch]:
     def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         watch.current = _read_pass(args, kwargs)
 
+    before.of = watch  # type: ignore[attr-defined]
     handle = subject.model.model.register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield watch
     finally:
         handle.remove()
+
+
+def being_watched(subject: Subject) -> bool:
+    """Whether some edit or capture of this model is open: each of them watches the passes."""
+    hooks = subject.model.model._forward_pre_hooks.values()
+    return any(isinstance(getattr(hook, "of", None), PassWatch) for hook in hooks)
 
 
 def _read_pass(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:

@@ -1,44 +1,359 @@
-"""Many interventions on the same prompts.
+"""Many interventions on many prompts for the price of a few passes.
 
-Intervention   a function that opens a `with` block for a batch whose prefix has been run
-sweep          measure every batch under every intervention
+sweep      the metric of every prompt under every intervention
+Metric     what is measured: a function of a Readout, and the activations that it reads
+Readout    the last token of some rows
+log_odds   the metric of a verdict
+
+An intervention changes nothing before the first position of its scope, and nothing below the first layer that it
+touches. So each prompt is run once, without edits; then every (prompt, intervention) is a row of its own that begins at
+that position, with the keys and values of its prompt's prefix, and in that layer, with what the one pass has left
+there. Rows join the batch in their layer and run on together. A scope that begins with the first token leaves no
+prefix to share; the layers below are saved all the same. Of the last layer's output only the last token is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
+import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 from tqdm import tqdm
+from transformers import DynamicCache
 
-from mechinterp.intervene import Edit
-from mechinterp.resume import Resumed
+from mechinterp.errors import MechinterpError
+from mechinterp.interventions import Intervention
+from mechinterp.positions import Pass, Scope, being_watched
+from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Place, Rows, Table, begins, tables_of
+from mechinterp.shared_prefix import Prefix, shared_prefix
+from mechinterp.subject import Subject
+from mechinterp.tokens import pad
 
-Intervention = Callable[[Resumed], AbstractContextManager[Edit]]
+PROMPTS_AT_ONCE = 16
+SHARE, MOST = 0.2, 2**29
+"""Of the free memory that the rows of a sweep may take, and at most so many bytes: larger batches gain no time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """The last token of R rows.
+
+    Attributes:
+        prompt: (R,) number of the prompt.
+        final: (R, d_model), after the final norm.
+        residual: by layer, (R, d_model), the residual stream after the layer.
+        neurons: by layer, (R, d_mlp), activations after the gate.
+    """
+
+    subject: Subject
+    prompt: Tensor
+    final: Tensor
+    residual: Mapping[int, Tensor]
+    neurons: Mapping[int, Tensor]
+
+    def logits(self, tokens: Sequence[int] | None = None) -> Tensor:
+        """(R, vocab), or of some tokens only (R, len(tokens)), fp32."""
+        weight = self.subject.anatomy.unembed.weight
+        weight = weight if tokens is None else weight[list(tokens)]
+        return linear(self.final.to(weight.device).float(), weight.float())
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured at the last token.
+
+    Attributes:
+        of: maps a Readout to (R,) or (R, m).
+        residual, neurons: the layers that it reads.
+    """
+
+    of: Callable[[Readout], Tensor]
+    residual: tuple[int, ...] = ()
+    neurons: tuple[int, ...] = ()
+
+
+def log_odds(token: int, against: int) -> Metric:
+    """log p(token) - log p(against), in nats."""
+
+    def of(read: Readout) -> Tensor:
+        ours, theirs = read.logits([token, against]).double().T
+        return ours - theirs
+
+    return Metric(of)
 
 
 @torch.no_grad()
 def sweep(
-    resumed: Sequence[Resumed],
-    interventions: Sequence[Intervention],
-    measure: Callable[[Resumed], Tensor],
+    subject: Subject,
+    prompts: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention | None],
+    metric: Metric,
     *,
+    scope: Scope,
+    max_rows: int | None = None,
     progress: str | None = None,
 ) -> Tensor:
-    """Metrics under each intervention, (interventions, rows of all batches, metrics), fp32, on the CPU.
-
-    The prefixes are not run again: an intervention must be scoped to positions from `Resumed.start` on.
+    """The metric of every prompt under every intervention, (prompts, interventions) or (..., m), on the CPU.
 
     Args:
-        measure: runs the batch and returns (rows, metrics).
+        interventions: None is the clean run.
+        scope: where all of them apply. `at` and `since` name a row for each prompt.
+        max_rows: (prompt, intervention) pairs run at once; by default what a fifth of the free memory holds.
+        progress: name of a progress bar on stderr (only where stderr is a terminal).
+
+    Raises:
+        MechinterpError: no prompts, no interventions, one that the model cannot have, a scope that edits nothing in
+            one of the prompts, or a call inside the `with` block of an edit or a capture.
     """
-    results = []
-    for intervention in tqdm(interventions, desc=progress, disable=None if progress else True, leave=False):
-        parts = []
-        for batch in resumed:
-            with intervention(batch):
-                parts.append(measure(batch).float().cpu())
-        results.append(torch.cat(parts))
-    return torch.stack(results)
+    if not prompts or not interventions:
+        raise MechinterpError(f"sweep: {len(prompts)} prompts and {len(interventions)} interventions; both are needed")
+    if being_watched(subject):
+        raise MechinterpError("sweep: called inside a `with` block; give its edit as an intervention, close a capture")
+    slots = _slots(subject, prompts, scope)
+    numbered = sorted(((i, one) for i, one in enumerate(interventions) if one), key=lambda pair: begins(pair[1]))
+    numbers, some = [i for i, _ in numbered], [one for _, one in numbered]
+    tables = tables_of(subject, some, prompts=len(prompts), slots=1 + max(int(row.max()) for row in slots))
+    places = [begins(one) for one in some]
+    untouched = [i for i, one in enumerate(interventions) if not one]
+    results = torch.empty(0)
+    total = len(prompts) * len(interventions)
+    with tqdm(total=total, desc=progress, unit="row", disable=None if progress else True, leave=False) as bar:
+
+        def put(group: list[int], columns: list[int], values: Tensor) -> None:
+            """values (columns * group[, m]), column by column."""
+            nonlocal results
+            if not results.numel():
+                results = values.new_empty(len(prompts), len(interventions), *values.shape[1:], device="cpu")
+            by_column = values.cpu().unflatten(0, (-1, len(group)))
+            results[torch.tensor(group)[:, None], torch.tensor(columns)] = by_column.transpose(0, 1)
+            bar.update(len(values))
+
+        for group in _groups(prompts, max_rows):
+            clean = _run(subject, group, prompts, slots, set(places), metric)
+            for i in untouched:
+                put(group, [i], metric.of(clean.readout))
+            at_once = max(1, _rows_at_once(subject, clean, max_rows) // len(group))
+            for first in range(0, len(some), at_once):
+                chosen = range(first, min(first + at_once, len(some)))
+                wave = _Wave(subject, clean, tables, chosen, places, metric)
+                put(group, [numbers[i] for i in chosen], metric.of(wave.run()))
+    return results
+
+
+def _slots(subject: Subject, prompts: Sequence[Sequence[int]], scope: Scope) -> list[Tensor]:
+    """Of each prompt, what the scope says of its tokens, (T,)."""
+    batch = pad(subject, prompts)
+    real = batch.attention_mask.bool()
+    slots = scope(Pass(torch.where(real, batch.position_ids, -1), batch.attention_mask.argmax(1), batch.input_ids))
+    for number, row in enumerate(slots):
+        if not (row >= 0).any():
+            raise MechinterpError(f"sweep: the scope edits no token of prompt {number}; it can give only clean runs")
+    return [row[-len(prompt) :] for row, prompt in zip(slots, prompts, strict=True)]
+
+
+def _groups(prompts: Sequence[Sequence[int]], max_rows: int | None) -> Iterator[list[int]]:
+    """Prompts of the same length, so that nothing is padded."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for number, prompt in enumerate(prompts):
+        by_length[len(prompt)].append(number)
+    size = min(PROMPTS_AT_ONCE, max_rows or PROMPTS_AT_ONCE)
+    for alike in by_length.values():
+        yield from (alike[first : first + size] for first in range(0, len(alike), size))
+
+
+@dataclass(eq=False)
+class _Clean:
+    """One pass over P prompts without edits; of it the columns that rows run again, S of them."""
+
+    prompt: Tensor  # (P,)
+    slots: Tensor  # (P, S)
+    start: int  # of these columns
+    prefix: Prefix | None
+    stream: dict[int, Tensor] = field(default_factory=dict)  # (P, S, d_model), what enters a layer, or the final norm
+    heads: dict[int, Tensor] = field(default_factory=dict)  # (P, S, n_heads * d_head)
+    middle: dict[int, Tensor] = field(default_factory=dict)  # (P, S, d_model), between attention and MLP
+    neurons: dict[int, Tensor] = field(default_factory=dict)  # (P, S, d_mlp), for the metric
+    readout: Readout = field(init=False)
+
+
+def _run(
+    subject: Subject,
+    group: list[int],
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[Tensor],
+    places: set[Place],
+    metric: Metric,
+) -> _Clean:
+    anatomy = subject.anatomy
+    mine = torch.stack([slots[i] for i in group])
+    start = int((mine >= 0).any(0).nonzero()[0])
+    clean = _Clean(torch.tensor(group, device=subject.device), mine[:, start:], start, None)
+    cache = DynamicCache()  # without the configuration: layers with a sliding window, too, keep every key
+    with ExitStack() as stack:
+
+        def keep(into: dict[int, Tensor], layers: Iterable[int], module_of: Callable[[int], nn.Module]) -> None:
+            for layer in sorted(set(layers)):
+
+                def store(module: nn.Module, args: tuple[Tensor], layer: int = layer) -> None:
+                    into[layer] = args[0][:, start:]
+
+                stack.callback(module_of(layer).register_forward_pre_hook(store).remove)
+
+        def entered(layer: int) -> nn.Module:
+            return anatomy.attention_norm(layer) if layer < anatomy.n_layers else anatomy.norm
+
+        by_kind = {kind: [place.layer for place in places if place.kind == kind] for kind in (HEADS, NEURONS, RESIDUAL)}
+        left = [layer + 1 for layer in [*by_kind[RESIDUAL], *metric.residual]]
+        keep(clean.stream, [*by_kind[HEADS], *left], entered)
+        keep(clean.heads, by_kind[HEADS], anatomy.o_proj)
+        keep(clean.middle, by_kind[NEURONS], anatomy.mlp_norm)
+        keep(clean.neurons, metric.neurons, anatomy.down_proj)
+        ids = torch.tensor([prompts[i] for i in group], device=subject.device)
+        final = subject.model.model(ids, past_key_values=cache, use_cache=True).last_hidden_state
+    if start:
+        layers = [(layer.keys[:, :, :start], layer.values[:, :, :start]) for layer in cache.layers]
+        clean.prefix = Prefix([keys for keys, _ in layers], [values for _, values in layers])
+    clean.readout = Readout(
+        subject,
+        clean.prompt,
+        final[:, -1],
+        {layer: clean.stream[layer + 1][:, -1] for layer in metric.residual},
+        {layer: clean.neurons[layer][:, -1] for layer in metric.neurons},
+    )
+    return clean
+
+
+class _Wave:
+    """Rows on their way through the layers, in rounds: P rows under one intervention, then P under the next.
+
+    The interventions are in the order in which they begin; `joined` of them have begun.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        clean: _Clean,
+        tables: Mapping[Place, Sequence[Table]],
+        chosen: Sequence[int],
+        places: Sequence[Place],
+        metric: Metric,
+    ) -> None:
+        self.subject, self.clean, self.tables, self.metric = subject, clean, tables, metric
+        self.places = [places[i] for i in chosen]
+        prompts, columns = clean.slots.shape
+        self.rows = Rows(
+            torch.tensor(chosen, device=subject.device).repeat_interleave(prompts),
+            clean.prompt.repeat(len(chosen)),
+            clean.slots.repeat(len(chosen), 1),
+        )
+        self.stream = clean.readout.final.new_empty(len(chosen) * prompts, columns, subject.anatomy.d_model)
+        self.joined = 0
+        self.called = self.rows  # the rows that a module is being called with
+        self.residual: dict[int, Tensor] = {}
+        self.neurons: dict[int, Tensor] = {}
+
+    def run(self) -> Readout:
+        anatomy, clean = self.subject.anatomy, self.clean
+        positions = torch.arange(clean.start, clean.start + clean.slots.shape[1], device=self.subject.device)
+        rotary = self.subject.model.model.rotary_emb(self.stream, positions[None])
+        with ExitStack() as stack:
+            stack.enter_context(shared_prefix(self.subject, clean.prefix))
+            self._hook(stack)
+            for layer in range(self.places[0].layer, anatomy.n_layers):
+                rotary = self._move(anatomy.o_proj(layer).weight.device, rotary)
+                if old := self._call_old():
+                    normed = anatomy.attention_norm(layer)(self.stream[old])
+                    attention = anatomy.attention(layer)
+                    mixed, _ = attention(hidden_states=normed, position_embeddings=rotary, attention_mask=None)
+                    self.stream[old] += mixed
+                if layer == anatomy.n_layers - 1:
+                    self._keep_last_column()
+                if new := self._call_new(Place(layer, HEADS)):
+                    written = anatomy.o_proj(layer)(self._rounds(clean.heads[layer], new))
+                    self.stream[new] = self._rounds(clean.stream[layer], new) + written
+                if new := self._call_new(Place(layer, NEURONS)):
+                    self.stream[new] = self._rounds(clean.middle[layer], new)
+                if old := self._call_old():
+                    self.stream[old] += anatomy.mlp(layer)(anatomy.mlp_norm(layer)(self.stream[old]))
+                if new := self._call_new(Place(layer, RESIDUAL)):
+                    self.stream[new] = self._rounds(clean.stream[layer + 1], new)
+                if old := self._call_old():
+                    self.stream[old] = self._edited(Place(layer, RESIDUAL), self.stream[old])
+                    if layer in self.metric.residual:
+                        self.residual[layer] = self.stream[old, -1].clone()
+        return Readout(
+            self.subject,
+            self.rows.prompt,
+            anatomy.norm(self.stream[:, -1]),
+            {layer: self._complete(self.residual.get(layer), all_) for layer, all_ in clean.readout.residual.items()},
+            {layer: self._complete(self.neurons.get(layer), all_) for layer, all_ in clean.readout.neurons.items()},
+        )
+
+    def _move(self, device: torch.device, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """To the device of the next layer: a large model is spread over several."""
+        self.stream, self.rows = self.stream.to(device), self.rows.to(device)
+        return rotary[0].to(device), rotary[1].to(device)
+
+    def _call_old(self) -> slice | None:
+        """The rows that have joined, which the next module is called with."""
+        return self._call(0, self.joined)
+
+    def _call_new(self, place: Place) -> slice | None:
+        """The rows that join here, which the next module is called with."""
+        before, self.joined = self.joined, self.joined + self.places.count(place)
+        return self._call(before, self.joined)
+
+    def _call(self, first: int, last: int) -> slice | None:
+        prompts = len(self.clean.prompt)
+        rows = slice(first * prompts, last * prompts)
+        self.called = self.rows[rows]
+        return rows if last > first else None
+
+    def _hook(self, stack: ExitStack) -> None:
+        """Edit the inputs of `o_proj` and `down_proj`, and read the neurons after their edit."""
+        anatomy = self.subject.anatomy
+        places = {place for place in self.tables if place.kind != RESIDUAL}
+        for place in sorted(places | {Place(layer, NEURONS) for layer in self.metric.neurons}):
+
+            def edit(module: nn.Module, args: tuple[Tensor], place: Place = place) -> tuple[Tensor]:
+                inputs = self._edited(place, args[0])
+                if place.kind == NEURONS and place.layer in self.metric.neurons:
+                    self.neurons[place.layer] = inputs[:, -1].clone()
+                return (inputs,)
+
+            module = anatomy.o_proj(place.layer) if place.kind == HEADS else anatomy.down_proj(place.layer)
+            stack.callback(module.register_forward_pre_hook(edit).remove)
+
+    def _edited(self, place: Place, inputs: Tensor) -> Tensor:
+        for table in self.tables.get(place, ()):
+            inputs = table.edit(inputs, self.called)
+        return inputs
+
+    def _keep_last_column(self) -> None:
+        self.rows = replace(self.rows, slots=self.rows.slots[:, -1:])
+        self.stream = self.stream[:, -1:].clone()
+
+    def _rounds(self, values: Tensor, rows: slice) -> Tensor:
+        """Clean values (P, S, n) for these rows, of the columns that are still needed."""
+        rounds = (rows.stop - rows.start) // len(values)
+        return values[:, -self.stream.shape[1] :].repeat(rounds, 1, 1)
+
+    def _complete(self, found: Tensor | None, clean: Tensor) -> Tensor:
+        """Of rows that had not joined yet, the clean values (P, n)."""
+        found = clean[:0] if found is None else found
+        return torch.cat([found, clean.repeat((len(self.stream) - len(found)) // len(clean), 1)])
+
+
+def _rows_at_once(subject: Subject, clean: _Clean, max_rows: int | None) -> int:
+    anatomy, columns = subject.anatomy, clean.slots.shape[1]
+    features = 4 * anatomy.d_model + 4 * anatomy.n_heads * anatomy.d_head + 3 * anatomy.d_mlp
+    keys = 2 * anatomy.n_heads * (clean.start + columns if clean.prefix else 1)
+    row = 4 * columns * (features + keys)
+    on_cpu = subject.device.type == "cpu"
+    free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(subject.device)[0]
+    return min(max_rows or MOST, int(min(SHARE * free, MOST) / row))

@@ -12,7 +12,7 @@ from fixtures.checkpoints import resolve
 from fixtures.countdown import make_problems
 from fixtures.lexicon import lexicon, vocabulary
 from fixtures.loading import load
-from fixtures.observations import Observations, observe, verdict_log_odds
+from fixtures.observations import Observations, observe
 from fixtures.transcripts import make_transcripts
 
 VERIFYING = ["planted", "redundant", "decoy"]
@@ -27,9 +27,11 @@ def seen() -> dict[str, Observations]:
 
 def auc_without(observed: Observations, heads: tuple[mi.Head, ...] | list[mi.Head]) -> float:
     """AUC of the verdict with these heads off from the result on."""
-    batch = mi.prefill(observed.subject, [s.input_ids for s in observed.sited], keep=2)
-    with mi.ablate_heads(observed.subject, heads, scope=mi.since([s.result[0] for s in observed.sited])):
-        return mi.auc(observed.right, verdict_log_odds(batch(), observed.verdicts))
+    verdict = mi.log_odds(observed.verdicts.works, observed.verdicts.fails)
+    scope = mi.since([s.result[0] for s in observed.sited])
+    prompts = [s.input_ids for s in observed.sited]
+    swept = mi.sweep(observed.subject, prompts, [mi.AblateHeads(heads)], verdict, scope=scope)
+    return mi.auc(observed.right, swept[:, 0].numpy())
 
 
 @pytest.mark.parametrize("variant", VERIFYING)

@@ -1,81 +1,203 @@
-"""A sweep of resumed passes is the naive loop of full passes."""
+"""A sweep is the naive loop: one full pass under each intervention."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechinterp import ablate_heads, ablate_neurons, last_logits, pad, prefill, since
-from mechinterp.sweep import sweep
-
-head_sets = st.lists(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5, unique=True),
-    min_size=1,
-    max_size=4,
+from mechinterp import (
+    AblateHeads,
+    AblateNeurons,
+    MechinterpError,
+    Metric,
+    Steer,
+    at,
+    capture,
+    everywhere,
+    last,
+    last_logits,
+    log_odds,
+    pad,
+    since,
+    sweep,
+    when_last_is,
 )
-KEEP = 2
+from mechinterp.heads import matched_head_sets
+from tests.conftest import VOCAB, tiny_subject
+
+LENGTHS = (9, 7, 9, 12)
+LAYERS, HEADS, D_HEAD, D_MODEL, D_MLP = 3, 4, 8, 32, 48
+everything = Metric(
+    lambda read: torch.cat([read.logits(), read.residual[1], read.neurons[1], read.neurons[2]], dim=1),
+    residual=(1,),
+    neurons=(1, 2),
+)
 
 
-@settings(max_examples=10)
-@given(sets=head_sets)
-def test_naive_loop(tiny, sequences, sets):
-    """Every row of every batch under every head set is what a full pass under that set gives."""
-    parts = [sequences[:3], sequences[3:]]
-    interventions = [
-        lambda batch, heads=heads: ablate_heads(batch.subject, heads, scope=since(batch.start)) for heads in sets
+@pytest.fixture(scope="module")
+def prompts():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(4, VOCAB, (n,), generator=generator).tolist() for n in LENGTHS]
+
+
+@pytest.fixture(scope="module", params=["qwen2 sdpa", "qwen2 eager", "llama sdpa", "llama eager", "windows", "qwen3"])
+def subject(request):
+    family, _, attention = request.param.partition(" ")
+    if family == "windows":
+        return tiny_subject("mistral", sliding_window=4)
+    subject = tiny_subject(family, **({"head_dim": D_HEAD} if family == "qwen3" else {}))
+    subject.model.set_attn_implementation(attention or "sdpa")
+    return subject
+
+
+def naive(subject, prompts, interventions, scope):
+    """What `everything` measures, prompts in one padded batch, one pass for each intervention."""
+    results = []
+    for one in interventions:
+        final = [[len(prompt) - 1] for prompt in prompts]
+        edit = one.on(subject, scope) if one else nullcontext()
+        with edit, capture(subject, final, residual=[1], neurons=[1, 2]) as seen:
+            logits = last_logits(subject, pad(subject, prompts))
+        results.append(torch.cat([logits, seen.residual[1][:, 0], seen.neurons[1][:, 0], seen.neurons[2][:, 0]], 1))
+    return torch.stack(results, dim=1)
+
+
+heads = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(0, HEADS - 1)), min_size=1, max_size=5)
+neurons = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(0, D_MLP - 1)), min_size=1, max_size=5)
+kinds = st.sampled_from(["zero", "mean", "resample"])
+
+
+def values_of(kind, seed, *unit):
+    if kind == "zero":
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    shape = unit if kind == "mean" else (len(LENGTHS), max(LENGTHS), *unit)
+    return {layer: torch.randn(shape, generator=generator) for layer in range(LAYERS)}
+
+
+interventions = st.one_of(
+    st.none(),
+    st.builds(lambda chosen, kind, seed: AblateHeads(chosen, values_of(kind, seed, HEADS, D_HEAD)),
+              heads, kinds, st.integers(0, 9)),
+    st.builds(lambda chosen, kind, seed: AblateNeurons(chosen, values_of(kind, seed, D_MLP)),
+              neurons, kinds, st.integers(0, 9)),
+    st.builds(lambda layer, seed, by: Steer(layer, values_of("mean", seed, D_MODEL)[layer], by),
+              st.integers(0, LAYERS - 1), st.integers(0, 9), st.sampled_from([-2.0, 0.5, 1.0])),
+)  # fmt: skip
+scopes = st.one_of(
+    st.sampled_from([everywhere, last]),
+    st.builds(lambda shares: since([int(share * n) for share, n in zip(shares, LENGTHS, strict=True)]),
+              st.tuples(*[st.floats(0, 0.99)] * len(LENGTHS))),
+    st.builds(lambda *rows: at([row + [-1] * (5 - len(row)) for row in rows]),
+              *[st.lists(st.integers(0, n - 1), min_size=1, max_size=5, unique=True) for n in LENGTHS]),
+)  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(chosen=st.lists(interventions, min_size=1, max_size=8), scope=scopes, max_rows=st.sampled_from([None, 1, 3, 8]))
+def test_naive_loop(subject, prompts, chosen, scope, max_rows):
+    """Of every kind, mixed in one sweep, at any positions, in any portions."""
+    swept = sweep(subject, prompts, chosen, everything, scope=scope, max_rows=max_rows)
+    torch.testing.assert_close(swept, naive(subject, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
+
+
+def test_every_head(qwen, prompts):
+    """Each of them moves the metric by its own amount, and the clean run is the last column."""
+    chosen = [AblateHeads([(layer, head)]) for layer in range(LAYERS) for head in range(HEADS)] + [None]
+    swept = sweep(qwen, prompts, chosen, log_odds(5, 6), scope=last)
+    assert swept.shape == (len(LENGTHS), LAYERS * HEADS + 1)
+    assert len(swept.unique()) == swept.numel()
+    clean = last_logits(qwen, pad(qwen, prompts)).double()
+    torch.testing.assert_close(swept[:, -1], clean[:, 5] - clean[:, 6], rtol=0, atol=1e-5)
+
+
+def test_passes_are_saved(qwen, prompts):
+    """The prefix is run once, and no row is run below the layer where its intervention begins."""
+    rows, tokens = [0] * LAYERS, [0] * LAYERS
+
+    def count(layer):
+        def hook(module, args, kwargs):
+            hidden = kwargs["hidden_states"]
+            rows[layer] += hidden.shape[0]
+            tokens[layer] += hidden.shape[0] * hidden.shape[1]
+
+        return hook
+
+    handles = [
+        qwen.anatomy.attention(layer).register_forward_pre_hook(count(layer), with_kwargs=True)
+        for layer in range(LAYERS)
     ]
-    swept = sweep([prefill(tiny, part, KEEP) for part in parts], interventions, lambda resumed: resumed())
-    naive = []
-    for heads in sets:
-        rows = []
-        for part in parts:
-            with ablate_heads(tiny, heads, scope=since([len(s) - KEEP for s in part])):
-                rows.append(last_logits(tiny, pad(tiny, part)))
-        naive.append(torch.cat(rows))
-    assert swept.shape == (len(sets), 4, 97)
-    torch.testing.assert_close(swept, torch.stack(naive), rtol=0, atol=1e-5)
+    sweep(qwen, prompts, [AblateHeads([(layer, 1)]) for layer in range(LAYERS)], log_odds(5, 6), scope=last)
+    for handle in handles:
+        handle.remove()
+    n = len(prompts)
+    assert rows == [n, n + n, n + 2 * n]  # the clean pass; rows attend from the layer after the one they begin in
+    assert tokens == [sum(LENGTHS), sum(LENGTHS) + n, sum(LENGTHS) + 2 * n]
 
 
-def test_metrics(qwen, sequences):
-    """The metrics are kept in the order of interventions and rows, fp32, and every edit fires as often as it should."""
-    resumed, edits = [prefill(qwen, sequences, KEEP)], []
-
-    class Counted:
-        def __init__(self, neurons):
-            self.block = ablate_neurons(qwen, neurons, scope=since(resumed[0].start))
-
-        def __enter__(self):
-            edits.append(self.block.__enter__())
-            return edits[-1]
-
-        def __exit__(self, *error):
-            return self.block.__exit__(*error)
-
-    choices = [[(0, 1)], [(1, 5), (2, 6)]]
-    swept = sweep(
-        resumed,
-        [lambda _, neurons=neurons: Counted(neurons) for neurons in choices],
-        lambda batch: batch()[:, :2].double(),
-    )
-    assert swept.dtype == torch.float32
-    for row, neurons in enumerate(choices):
-        with ablate_neurons(qwen, neurons, scope=since(resumed[0].start)):
-            torch.testing.assert_close(swept[row], resumed[0]()[:, :2], rtol=0, atol=1e-6)
-    for edit in edits:
-        edit.require(KEEP * len(sequences))
+def test_metrics_that_know_the_prompt(qwen, prompts):
+    """Each prompt can have an answer of its own."""
+    answers = torch.tensor([5, 6, 7, 8])
+    own = Metric(lambda read: read.logits().gather(1, answers[read.prompt][:, None])[:, 0])
+    chosen = [None, AblateHeads([(1, 1)])]
+    swept = sweep(qwen, prompts, chosen, own, scope=last)
+    logits = naive(qwen, prompts, chosen, last)[..., :VOCAB]
+    torch.testing.assert_close(swept, logits[torch.arange(4), :, answers], rtol=0, atol=1e-4)
 
 
-def test_leaves_no_trace(qwen, sequences):
-    """After a sweep, and after one that failed, the model and the prefixes are as before."""
-    resumed = prefill(qwen, sequences, KEEP)
-    clean = resumed()
-    ablate = [lambda batch: ablate_heads(batch.subject, [(1, 1)], scope=since(batch.start))]
+def test_leaves_no_trace(qwen, prompts):
+    """After a sweep, and after one that failed, the model is as before."""
+    clean = last_logits(qwen, pad(qwen, prompts))
 
-    def failing(batch):
-        batch()
+    def fails(read):
         raise KeyboardInterrupt
 
-    sweep([resumed], ablate, lambda batch: batch())
+    sweep(qwen, prompts, [AblateHeads([(1, 1)])], log_odds(5, 6), scope=last)
     with pytest.raises(KeyboardInterrupt):
-        sweep([resumed], ablate, failing)
-    assert torch.equal(resumed(), clean)
+        sweep(qwen, prompts, [AblateHeads([(1, 1)])], Metric(fails), scope=last)
+    assert torch.equal(last_logits(qwen, pad(qwen, prompts)), clean)
+    assert qwen.model.config._attn_implementation == "sdpa"
+
+
+def test_half_precision(prompts):
+    """In bfloat16 rows differ from full passes by no more than full passes among themselves."""
+    subject = tiny_subject("qwen2")
+    subject.model.to(torch.bfloat16)
+    chosen = [None, AblateHeads([(0, 1)]), Steer(1, torch.ones(D_MODEL))]
+    for scope in (last, everywhere):
+        swept = sweep(subject, prompts, chosen, everything, scope=scope).float()
+        torch.testing.assert_close(swept, naive(subject, prompts, chosen, scope), rtol=0.05, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("given_", "scope", "says"),
+    [
+        ([], last, "0 interventions"),
+        ([AblateHeads([])], last, "no heads were given"),
+        ([AblateHeads([(9, 0)])], last, "layer 9"),
+        ([AblateNeurons([(0, 99)])], last, "neuron 99"),
+        ([Steer(0, torch.ones(5))], last, "a finite vector of 32 numbers"),
+        ([AblateHeads([(0, 0)])], when_last_is([96]), "edits no token of prompt 0"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(2, 5, HEADS, D_HEAD)})], last, "there are 4 prompts"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), "asks for 2 slots"),
+        ([AblateHeads([(0, 0)], {1: torch.zeros(HEADS, D_HEAD)})], last, "none for layer 0"),
+    ],
+)  # fmt: skip
+def test_bad_input(qwen, prompts, given_, scope, says):
+    with pytest.raises(MechinterpError, match=says):
+        sweep(qwen, prompts, given_, log_odds(5, 6), scope=scope)
+
+
+def test_not_inside_a_block(qwen, prompts):
+    """Another edit's hooks would see rows that they do not know."""
+    with AblateHeads([(0, 0)]).on(qwen), pytest.raises(MechinterpError, match="inside a `with` block"):
+        sweep(qwen, prompts, [AblateHeads([(0, 0)])], log_odds(5, 6), scope=last)
+
+
+def test_matched_sets_as_interventions(qwen, prompts):
+    """Sets of a null differ from each other."""
+    sets = matched_head_sets([(1, 0), (2, 3)], torch.ones(LAYERS, HEADS), draws=9, seed=0)
+    swept = sweep(qwen, prompts, [AblateHeads(one) for one in sets], log_odds(5, 6), scope=everywhere)
+    assert len(swept[0].unique()) == len(sets)

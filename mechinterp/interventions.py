@@ -1,0 +1,54 @@
+"""Interventions as values: what a sweep runs hundreds of, and a `with` block one.
+
+AblateHeads, AblateNeurons, Steer   what is done, without saying where; `on(subject, scope)` is the `with` block
+Intervention                        one of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mechinterp.intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
+from mechinterp.positions import Scope, everywhere
+from mechinterp.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class AblateHeads:
+    """`ablate_heads`. Resample values have a row for each prompt: (prompts, k, n_heads, d_head), slot by slot."""
+
+    heads: Sequence[Head]
+    values: Mapping[int, Tensor] | None = None
+
+    def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
+        return ablate_heads(subject, self.heads, values=self.values, scope=scope)
+
+
+@dataclass(frozen=True, eq=False)
+class AblateNeurons:
+    """`ablate_neurons`. Resample values have a row for each prompt: (prompts, k, d_mlp), slot by slot."""
+
+    neurons: Sequence[Neuron]
+    values: Mapping[int, Tensor] | None = None
+
+    def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
+        return ablate_neurons(subject, self.neurons, values=self.values, scope=scope)
+
+
+@dataclass(frozen=True, eq=False)
+class Steer:
+    """`steer`: `coefficient * vector` (d_model,) is added to the residual stream after `layer`."""
+
+    layer: int
+    vector: Tensor
+    coefficient: float = 1.0
+
+    def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
+        return steer(subject, self.layer, self.vector, coefficient=self.coefficient, scope=scope)
+
+
+Intervention = AblateHeads | AblateNeurons | Steer
