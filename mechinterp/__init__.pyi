@@ -4,6 +4,7 @@ from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
 from .errors import MechinterpError
 from .evidence import Control, Evidence, InstrumentError, Interval, PreconditionUnmet, Threshold, Verdict, verdict_of
+from .generate import generate
 from .heads import attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
@@ -55,6 +56,7 @@ __all__ = [
     "everywhere",
     "exceedance_p",
     "fit_probes",
+    "generate",
     "head_output_weights",
     "head_outputs",
     "last",

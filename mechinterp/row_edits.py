@@ -2,6 +2,10 @@
 
 Rows       of each row of a batch: its intervention, its prompt, and where it is edited
 Table      what the interventions do at one place of the model
+RowEditor  applies tables to the rows that the model is being called with
+edit_rows  a block with hooks in which it does so
+prompt_slots  what a scope says of each prompt
+memory_for_rows  what a batch may take
 tables_of  interventions -> their tables by place, checked against the model
 begins     the first place that an intervention touches
 """
@@ -10,19 +14,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechinterp.errors import MechinterpError
 from mechinterp.intervene import check_values, head_columns, neuron_columns, steering_vector
 from mechinterp.interventions import AblateHeads, Intervention, Steer
+from mechinterp.positions import Pass, Scope
 from mechinterp.subject import Subject
+from mechinterp.tokens import pad
 
 HEADS, NEURONS, RESIDUAL = 0, 1, 2
 """Kinds of places in the order of a layer: inputs of `o_proj`, inputs of `down_proj`, the residual stream after it."""
+
+
+SHARE, MOST = 0.2, 2**29
+"""Of the free memory that the rows of a batch may take, and at most so many bytes: larger batches gain no time."""
 
 
 class Place(NamedTuple):
@@ -79,7 +91,12 @@ class Table:
             after = before + new[which][:, None] * there
         else:
             chosen = self.chosen.to(inputs.device)[which][:, None] & there
-            new = new[rows.prompt[here][:, None], slots.clamp(min=0)] if new.ndim == 3 else new
+            if new.ndim == 3:
+                if (asked := int(slots.max())) >= new.shape[1]:
+                    raise MechinterpError(
+                        f"resample values for {new.shape[1]} slots, but the scope asks for slot {asked}"
+                    )
+                new = new[rows.prompt[here][:, None], slots.clamp(min=0)]
             after = torch.where(chosen, new, before)
         if everyone:
             return after
@@ -97,13 +114,58 @@ def begins(intervention: Intervention) -> Place:
     return Place(min((layer for layer, _ in intervention.neurons), default=0), NEURONS)
 
 
+@dataclass(eq=False)
+class RowEditor:
+    """Set `rows` before each call of the model, or of a part of it."""
+
+    tables: Mapping[Place, Sequence[Table]]
+    rows: Rows
+
+    def edit(self, place: Place, inputs: Tensor) -> Tensor:
+        for table in self.tables.get(place, ()):
+            inputs = table.edit(inputs, self.rows)
+        return inputs
+
+
+@contextmanager
+def edit_rows(subject: Subject, editor: RowEditor) -> Iterator[None]:
+    """Apply the editor whenever the model's parts are called."""
+    anatomy = subject.anatomy
+    with ExitStack() as stack:
+        for place in editor.tables:
+
+            def before(module: nn.Module, args: tuple[Any, ...], place: Place = place) -> tuple[Any, ...]:
+                return (editor.edit(place, args[0]), *args[1:])
+
+            def after(module: nn.Module, args: Any, output: Any, place: Place = place) -> Any:
+                if isinstance(output, tuple):
+                    return (editor.edit(place, output[0]), *output[1:])
+                return editor.edit(place, output)
+
+            if place.kind == RESIDUAL:
+                handle = anatomy.layers[place.layer].register_forward_hook(after)
+            else:
+                module = anatomy.o_proj(place.layer) if place.kind == HEADS else anatomy.down_proj(place.layer)
+                handle = module.register_forward_pre_hook(before)
+            stack.callback(handle.remove)
+        yield
+
+
+def prompt_slots(subject: Subject, prompts: Sequence[Sequence[int]], scope: Scope) -> list[Tensor]:
+    """Of each prompt, what the scope says of its tokens, (T,)."""
+    batch = pad(subject, prompts)
+    real = batch.attention_mask.bool()
+    slots = scope(Pass(torch.where(real, batch.position_ids, -1), batch.attention_mask.argmax(1), batch.input_ids))
+    return [row[-len(prompt) :] for row, prompt in zip(slots, prompts, strict=True)]
+
+
 def tables_of(
-    subject: Subject, interventions: Sequence[Intervention], *, prompts: int, slots: int
+    subject: Subject, interventions: Sequence[Intervention | None], *, prompts: int
 ) -> dict[Place, list[Table]]:
     """Tables by place.
 
     Args:
-        prompts, slots: how many there are; resample values need a row and a slot for each.
+        prompts: how many there are; resample values need a row for each.
 
     Raises:
         MechinterpError: an intervention that the model cannot have, or values for other prompts.
@@ -120,6 +182,8 @@ def tables_of(
     added: dict[Place, dict[int, Tensor]] = defaultdict(dict)
     alike: dict[tuple[type, int], list[int]] = defaultdict(list)  # those with the same values are edited at once
     for number, one in enumerate(interventions):
+        if one is None:
+            continue
         if isinstance(one, Steer):
             vector = steering_vector(subject, one.layer, one.vector, one.coefficient)
             added[Place(one.layer, RESIDUAL)][number] = vector
@@ -128,9 +192,10 @@ def tables_of(
     for place, vectors in added.items():
         add(place, list(vectors), None, torch.stack(list(vectors.values())))
     for numbers in alike.values():
-        kind, what, columns = _columns(subject, [interventions[number] for number in numbers])
-        given = interventions[numbers[0]].values  # type: ignore[union-attr]
-        for layer, new in _values(subject, given, {layer for one in columns for layer in one}, what, prompts, slots):
+        members = [interventions[number] for number in numbers]
+        kind, what, columns = _columns(subject, members)
+        given = members[0].values  # type: ignore[union-attr]
+        for layer, new in _values(subject, given, {layer for one in columns for layer in one}, what, prompts):
             touching = [i for i, one in enumerate(columns) if layer in one]
             module = subject.anatomy.o_proj(layer) if kind == HEADS else subject.anatomy.down_proj(layer)
             chosen = torch.zeros(len(touching), module.in_features, dtype=torch.bool)
@@ -140,21 +205,25 @@ def tables_of(
     return tables
 
 
-def _columns(subject: Subject, alike: Sequence[Intervention]) -> tuple[int, str, list[dict[int, list[int]]]]:
+def _columns(subject: Subject, alike: Sequence[Intervention | None]) -> tuple[int, str, list[dict[int, list[int]]]]:
     if isinstance(alike[0], AblateHeads):
         return HEADS, "heads", [head_columns(subject, one.heads) for one in alike]  # type: ignore[union-attr]
     return NEURONS, "neurons", [neuron_columns(subject, one.neurons) for one in alike]  # type: ignore[union-attr]
 
 
 def _values(
-    subject: Subject, given: Mapping[int, Tensor] | None, layers: set[int], what: str, prompts: int, slots: int
+    subject: Subject, given: Mapping[int, Tensor] | None, layers: set[int], what: str, prompts: int
 ) -> Iterator[tuple[int, Tensor]]:
     new = check_values(subject, given, layers, what)
     for layer in sorted(layers):
         values = torch.zeros(()) if new is None else new[layer]
-        if values.ndim == 3 and (len(values) != prompts or values.shape[1] < slots):
-            raise MechinterpError(
-                f"values for the {what} of layer {layer}: {tuple(values.shape[:2])} prompts and slots, but there are "
-                f"{prompts} prompts and the scope asks for {slots} slots"
-            )
+        if values.ndim == 3 and len(values) != prompts:
+            raise MechinterpError(f"values for the {what} of layer {layer}: {len(values)} rows for {prompts} prompts")
         yield layer, values
+
+
+def memory_for_rows(subject: Subject) -> float:
+    """Bytes."""
+    on_cpu = subject.device.type == "cpu"
+    free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(subject.device)[0]
+    return min(SHARE * free, MOST)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -28,15 +27,25 @@ from transformers import DynamicCache
 
 from mechinterp.errors import MechinterpError
 from mechinterp.interventions import Intervention
-from mechinterp.positions import Pass, Scope, being_watched
-from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Place, Rows, Table, begins, tables_of
+from mechinterp.positions import Scope, being_watched
+from mechinterp.row_edits import (
+    HEADS,
+    NEURONS,
+    RESIDUAL,
+    Place,
+    RowEditor,
+    Rows,
+    Table,
+    begins,
+    edit_rows,
+    memory_for_rows,
+    prompt_slots,
+    tables_of,
+)
 from mechinterp.shared_prefix import Prefix, shared_prefix
 from mechinterp.subject import Subject
-from mechinterp.tokens import pad
 
 PROMPTS_AT_ONCE = 16
-SHARE, MOST = 0.2, 2**29
-"""Of the free memory that the rows of a sweep may take, and at most so many bytes: larger batches gain no time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +123,13 @@ def sweep(
         raise MechinterpError(f"sweep: {len(prompts)} prompts and {len(interventions)} interventions; both are needed")
     if being_watched(subject):
         raise MechinterpError("sweep: called inside a `with` block; give its edit as an intervention, close a capture")
-    slots = _slots(subject, prompts, scope)
+    slots = prompt_slots(subject, prompts, scope)
+    for number, row in enumerate(slots):
+        if not (row >= 0).any():
+            raise MechinterpError(f"sweep: the scope edits no token of prompt {number}; it can give only clean runs")
     numbered = sorted(((i, one) for i, one in enumerate(interventions) if one), key=lambda pair: begins(pair[1]))
     numbers, some = [i for i, _ in numbered], [one for _, one in numbered]
-    tables = tables_of(subject, some, prompts=len(prompts), slots=1 + max(int(row.max()) for row in slots))
+    tables = tables_of(subject, some, prompts=len(prompts))
     places = [begins(one) for one in some]
     untouched = [i for i, one in enumerate(interventions) if not one]
     results = torch.empty(0)
@@ -143,17 +155,6 @@ def sweep(
                 wave = _Wave(subject, clean, tables, chosen, places, metric)
                 put(group, [numbers[i] for i in chosen], metric.of(wave.run()))
     return results
-
-
-def _slots(subject: Subject, prompts: Sequence[Sequence[int]], scope: Scope) -> list[Tensor]:
-    """Of each prompt, what the scope says of its tokens, (T,)."""
-    batch = pad(subject, prompts)
-    real = batch.attention_mask.bool()
-    slots = scope(Pass(torch.where(real, batch.position_ids, -1), batch.attention_mask.argmax(1), batch.input_ids))
-    for number, row in enumerate(slots):
-        if not (row >= 0).any():
-            raise MechinterpError(f"sweep: the scope edits no token of prompt {number}; it can give only clean runs")
-    return [row[-len(prompt) :] for row, prompt in zip(slots, prompts, strict=True)]
 
 
 def _groups(prompts: Sequence[Sequence[int]], max_rows: int | None) -> Iterator[list[int]]:
@@ -243,7 +244,7 @@ class _Wave:
         places: Sequence[Place],
         metric: Metric,
     ) -> None:
-        self.subject, self.clean, self.tables, self.metric = subject, clean, tables, metric
+        self.subject, self.clean, self.metric = subject, clean, metric
         self.places = [places[i] for i in chosen]
         prompts, columns = clean.slots.shape
         self.rows = Rows(
@@ -253,7 +254,7 @@ class _Wave:
         )
         self.stream = clean.readout.final.new_empty(len(chosen) * prompts, columns, subject.anatomy.d_model)
         self.joined = 0
-        self.called = self.rows  # the rows that a module is being called with
+        self.editor = RowEditor(tables, self.rows)
         self.residual: dict[int, Tensor] = {}
         self.neurons: dict[int, Tensor] = {}
 
@@ -263,7 +264,8 @@ class _Wave:
         rotary = self.subject.model.model.rotary_emb(self.stream, positions[None])
         with ExitStack() as stack:
             stack.enter_context(shared_prefix(self.subject, clean.prefix))
-            self._hook(stack)
+            stack.enter_context(edit_rows(self.subject, self.editor))
+            self._read_neurons(stack)
             for layer in range(self.places[0].layer, anatomy.n_layers):
                 rotary = self._move(anatomy.o_proj(layer).weight.device, rotary)
                 if old := self._call_old():
@@ -283,7 +285,7 @@ class _Wave:
                 if new := self._call_new(Place(layer, RESIDUAL)):
                     self.stream[new] = self._rounds(clean.stream[layer + 1], new)
                 if old := self._call_old():
-                    self.stream[old] = self._edited(Place(layer, RESIDUAL), self.stream[old])
+                    self.stream[old] = self.editor.edit(Place(layer, RESIDUAL), self.stream[old])
                     if layer in self.metric.residual:
                         self.residual[layer] = self.stream[old, -1].clone()
         return Readout(
@@ -311,28 +313,17 @@ class _Wave:
     def _call(self, first: int, last: int) -> slice | None:
         prompts = len(self.clean.prompt)
         rows = slice(first * prompts, last * prompts)
-        self.called = self.rows[rows]
+        self.editor.rows = self.rows[rows]
         return rows if last > first else None
 
-    def _hook(self, stack: ExitStack) -> None:
-        """Edit the inputs of `o_proj` and `down_proj`, and read the neurons after their edit."""
-        anatomy = self.subject.anatomy
-        places = {place for place in self.tables if place.kind != RESIDUAL}
-        for place in sorted(places | {Place(layer, NEURONS) for layer in self.metric.neurons}):
+    def _read_neurons(self, stack: ExitStack) -> None:
+        """At the last token, after the edits."""
+        for layer in self.metric.neurons:
 
-            def edit(module: nn.Module, args: tuple[Tensor], place: Place = place) -> tuple[Tensor]:
-                inputs = self._edited(place, args[0])
-                if place.kind == NEURONS and place.layer in self.metric.neurons:
-                    self.neurons[place.layer] = inputs[:, -1].clone()
-                return (inputs,)
+            def read(module: nn.Module, args: tuple[Tensor], layer: int = layer) -> None:
+                self.neurons[layer] = args[0][:, -1].clone()
 
-            module = anatomy.o_proj(place.layer) if place.kind == HEADS else anatomy.down_proj(place.layer)
-            stack.callback(module.register_forward_pre_hook(edit).remove)
-
-    def _edited(self, place: Place, inputs: Tensor) -> Tensor:
-        for table in self.tables.get(place, ()):
-            inputs = table.edit(inputs, self.called)
-        return inputs
+            stack.callback(self.subject.anatomy.down_proj(layer).register_forward_pre_hook(read).remove)
 
     def _keep_last_column(self) -> None:
         self.rows = replace(self.rows, slots=self.rows.slots[:, -1:])
@@ -354,6 +345,4 @@ def _rows_at_once(subject: Subject, clean: _Clean, max_rows: int | None) -> int:
     features = 4 * anatomy.d_model + 4 * anatomy.n_heads * anatomy.d_head + 3 * anatomy.d_mlp
     keys = 2 * anatomy.n_heads * (clean.start + columns if clean.prefix else 1)
     row = 4 * columns * (features + keys)
-    on_cpu = subject.device.type == "cpu"
-    free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(subject.device)[0]
-    return min(max_rows or MOST, int(min(SHARE * free, MOST) / row))
+    return min(max_rows or 2**31, int(memory_for_rows(subject) / row))

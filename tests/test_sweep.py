@@ -180,8 +180,8 @@ def test_half_precision(prompts):
         ([AblateNeurons([(0, 99)])], last, "neuron 99"),
         ([Steer(0, torch.ones(5))], last, "a finite vector of 32 numbers"),
         ([AblateHeads([(0, 0)])], when_last_is([96]), "edits no token of prompt 0"),
-        ([AblateHeads([(0, 0)], {0: torch.zeros(2, 5, HEADS, D_HEAD)})], last, "there are 4 prompts"),
-        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), "asks for 2 slots"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(2, 5, HEADS, D_HEAD)})], last, "2 rows for 4 prompts"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), "asks for slot 1"),
         ([AblateHeads([(0, 0)], {1: torch.zeros(HEADS, D_HEAD)})], last, "none for layer 0"),
     ],
 )  # fmt: skip

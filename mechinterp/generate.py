@@ -1,0 +1,193 @@
+"""Generation under interventions, many at once.
+
+generate   continuations of every prompt under every intervention
+
+Every (prompt, intervention) is a row of one batch with one KV cache. What the prompts have before the first edited
+position is run once for all interventions. A row that has stopped leaves the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from mechinterp.errors import MechinterpError
+from mechinterp.interventions import Intervention
+from mechinterp.positions import Pass, Scope, being_watched
+from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows, memory_for_rows, prompt_slots, tables_of
+from mechinterp.subject import Subject
+from mechinterp.tokens import pad, unembed_last
+
+STOPPED = 1 / 8
+"""Of a batch, how many rows must have stopped before it is made smaller: that copies the cache."""
+
+
+@torch.no_grad()
+def generate(
+    subject: Subject,
+    prompts: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention | None],
+    *,
+    scope: Scope,
+    max_new_tokens: int,
+    stop: Sequence[int] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    max_rows: int | None = None,
+    progress: str | None = None,
+) -> list[list[list[int]]]:
+    """New tokens by prompt and intervention, the stop token included.
+
+    Args:
+        interventions: None is the model as it is.
+        scope: where all of them apply, in the prompts and in each new token as it is run. `at` and `since` name a row
+            for each prompt.
+        stop: tokens that end a row; by default the end of text of the tokenizer.
+        temperature: 0 takes the likeliest token. Above, a token is drawn, for the same prompt and step with the same
+            random number under every intervention, whatever else is in the batch.
+        max_rows: (prompt, intervention) pairs run at once; by default what a fifth of the free memory holds.
+        progress: name of a progress bar on stderr (only where stderr is a terminal).
+
+    Raises:
+        MechinterpError: no prompts, no interventions, one that the model cannot have, or a call inside the `with`
+            block of an edit or a capture.
+    """
+    if not prompts or not interventions or max_new_tokens < 1:
+        raise MechinterpError(
+            f"generate: {len(prompts)} prompts, {len(interventions)} interventions and {max_new_tokens} new tokens; "
+            "at least one of each is needed"
+        )
+    if being_watched(subject):
+        raise MechinterpError("generate: called inside a `with` block; give its edit as an intervention")
+    if stop is None:
+        stop = [] if subject.tokenizer.eos_token_id is None else [subject.tokenizer.eos_token_id]
+    slots, tables = prompt_slots(subject, prompts, scope), tables_of(subject, interventions, prompts=len(prompts))
+    chances = torch.rand(
+        len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(subject.device)
+    ending = torch.tensor(list(stop), dtype=torch.long, device=subject.device)
+    texts: list[list[list[int]]] = [[[] for _ in interventions] for _ in prompts]
+    max_rows = max_rows or _rows_at_once(subject, max(map(len, prompts)) + max_new_tokens)
+    total = len(prompts) * len(interventions)
+    with tqdm(total=total, desc=progress, unit="row", disable=None if progress else True, leave=False) as bar:
+        for group, under in _portions(prompts, len(interventions), max_rows):
+            decoder = _Decoder(subject, prompts, slots, group, under, tables, scope)
+            logits = decoder.start()
+            for step in range(max_new_tokens):
+                new = _choose(logits, temperature, chances[decoder.prompt, step])
+                for row in (~decoder.stopped).nonzero()[:, 0].tolist():
+                    texts[int(decoder.prompt[row])][int(decoder.under[row])].append(int(new[row]))
+                decoder.stopped |= torch.isin(new, ending)
+                if step + 1 == max_new_tokens or decoder.stopped.all():
+                    break
+                logits = decoder.step(new)
+            bar.update(len(group) * len(under))
+    return texts
+
+
+class _Decoder:
+    """Rows of one batch, in rounds: P prompts under one intervention, then under the next."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        prompts: Sequence[Sequence[int]],
+        slots: Sequence[Tensor],
+        group: list[int],
+        under: Sequence[int],
+        tables: Mapping[Place, Sequence[Table]],
+        scope: Scope,
+    ) -> None:
+        self.subject, self.scope = subject, scope
+        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=subject.device)
+        self.batch = pad(subject, [prompts[i] for i in group])
+        self.slots = torch.full_like(self.batch.input_ids, -1)  # (P, T)
+        for row, number in zip(self.slots, group, strict=True):
+            row[len(row) - len(slots[number]) :] = slots[number]
+        self.prompt = torch.tensor(group, device=subject.device).repeat(len(under))
+        self.under = torch.tensor(under, device=subject.device).repeat_interleave(len(group))
+        self.mask = self.batch.attention_mask.repeat(len(under), 1)
+        self.stopped = torch.zeros_like(self.prompt, dtype=torch.bool)
+        self.cache = DynamicCache(config=subject.model.config)
+        self.editor = RowEditor(tables, Rows(self.under, self.prompt, self.mask))
+        self.made = 0  # new tokens so far
+
+    def start(self) -> Tensor:
+        """Run the prompts; logits after them, (rows, vocab), fp32."""
+        (prompts, width), rounds = self.slots.shape, len(self.prompt) // len(self.slots)
+        edited = (self.slots >= 0).any(0).nonzero()[:, 0]
+        begin = min(int(edited[0]) if len(edited) else width, width - 1)
+        first = {name: value[:, :begin] for name, value in self.batch.inputs().items()}
+        if begin:
+            self.subject.model.model(**first, past_key_values=self.cache, use_cache=True)
+            self.cache.batch_select_indices(torch.arange(prompts, device=self.mask.device).repeat(rounds))
+        ids, positions = (x[:, begin:].repeat(rounds, 1) for x in (self.batch.input_ids, self.batch.position_ids))
+        return self._run(ids, positions, self.slots[:, begin:].repeat(rounds, 1))
+
+    def step(self, new: Tensor) -> Tensor:
+        """Run one more token of each row, (rows,), leaving out rows that have stopped if they are many."""
+        if self.stopped.float().mean() >= STOPPED:
+            live = (~self.stopped).nonzero()[:, 0]
+            self.cache.batch_select_indices(live)
+            new, self.prompt, self.under = new[live], self.prompt[live], self.under[live]
+            self.mask, self.stopped = self.mask[live], self.stopped[live]
+        positions = self.lengths[self.prompt] + self.made
+        self.made += 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(new), 1)], dim=1)
+        return self._run(new[:, None], positions[:, None], self._slots_of(new)[:, None])
+
+    def _run(self, ids: Tensor, positions: Tensor, slots: Tensor) -> Tensor:
+        self.editor.rows = Rows(self.under, self.prompt, slots)
+        with edit_rows(self.subject, self.editor):
+            hidden = self.subject.model.model(
+                input_ids=ids,
+                attention_mask=self.mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
+        return unembed_last(self.subject, hidden)
+
+    def _slots_of(self, new: Tensor) -> Tensor:
+        """What the scope says of these tokens, (rows,). A scope knows every prompt, not only those of this batch."""
+        slots = torch.empty_like(new)
+        positions = (self.lengths + self.made - 1)[:, None]
+        for under in self.under.unique():
+            rows = self.under == under
+            ids = torch.zeros_like(positions)
+            ids[self.prompt[rows], 0] = new[rows]
+            slots[rows] = self.scope(Pass(positions, torch.zeros_like(self.lengths), ids))[self.prompt[rows], 0]
+        return slots
+
+
+def _choose(logits: Tensor, temperature: float, chances: Tensor) -> Tensor:
+    """(rows,): the likeliest token, or the one where the cumulative probability passes each row's chance."""
+    if not temperature:
+        return logits.argmax(-1)
+    below = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    return torch.searchsorted(below, (chances * below[:, -1].clamp(max=1))[:, None], right=True)[:, 0].clamp(
+        max=logits.shape[1] - 1
+    )
+
+
+def _portions(
+    prompts: Sequence[Sequence[int]], interventions: int, max_rows: int
+) -> Iterator[tuple[list[int], Sequence[int]]]:
+    """Prompts of similar lengths, and interventions, of which all pairs are at most `max_rows`."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    columns = min(interventions, max_rows)
+    size = max(1, max_rows // columns)
+    for first in range(0, len(order), size):
+        for column in range(0, interventions, columns):
+            yield order[first : first + size], range(column, min(column + columns, interventions))
+
+
+def _rows_at_once(subject: Subject, length: int) -> int:
+    anatomy = subject.anatomy
+    kept = 2 * anatomy.n_layers * anatomy.n_kv_heads * anatomy.d_head * length * subject.model.dtype.itemsize
+    used = 4 * (2 * anatomy.unembed.weight.shape[0] + length * (4 * anatomy.d_model + 3 * anatomy.d_mlp))
+    return max(1, int(memory_for_rows(subject) / (kept + used)))
