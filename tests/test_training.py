@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
 from fixtures.countdown import make_problems, solutions
 from fixtures.rollouts import is_solved
-from fixtures.training import base, pipeline, r1
+from fixtures.training import base, pipeline, progress, r1
 from fixtures.training.optimizer import muon_and_adamw
 from fixtures.training.reward import FORMAT, RIGHT, equation_reward, format_reward
 from fixtures.training.tokenizer import build_tokenizer
@@ -112,7 +112,7 @@ def small(monkeypatch):
     """The trainings at a size for tests."""
     monkeypatch.setattr(base, "organism_config", untrained.config)
     monkeypatch.setattr(base, "TOKENS", 1024)
-    monkeypatch.setattr(base, "quick_table", lambda *_: {"arithmetic": 0.5})
+    monkeypatch.setattr(progress, "quick_table", lambda *_: {"arithmetic": 0.5})
     monkeypatch.setattr(r1, "BUDGET", 12)
     monkeypatch.setattr(r1, "PROBLEMS", 2)
     monkeypatch.setattr(r1, "ROLLOUTS", 2)
@@ -149,9 +149,12 @@ def test_base_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
     straight, log = train("straight")
     interrupted(monkeypatch, base._Trainer, 4, lambda: train("killed"))
-    resumed, _ = train("killed")
+    resumed, resumed_log = train("killed")
     other, _ = train("other", seed=4)
     assert same(straight, resumed)
+    minutes = [entry["minutes"] for entry in resumed_log]
+    assert minutes == sorted(minutes)
+    assert minutes[0] > 0
     assert not same(straight, other)
     assert any("eval_arithmetic" in entry for entry in log)
 
@@ -202,3 +205,14 @@ def test_pipeline_saves_what_plain_transformers_load(tmp_path, monkeypatch):
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert (folder / "log.jsonl").read_text().count("\n") >= 1
+
+    def again(*_, **__):
+        raise AssertionError("a trained model is trained again")
+
+    weights = (folder / "model" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(base, "train_base", again)
+    monkeypatch.setattr(pipeline, "full_table", lambda *_: {"arithmetic": 0.75})
+    pipeline.train("base", tmp_path, seed=0, steps=1)
+    measured = json.loads((folder / "facts.json").read_text())
+    assert measured == {**facts, "table": {"arithmetic": 0.75}}
+    assert (folder / "model" / "model.safetensors").read_bytes() == weights
