@@ -1,5 +1,6 @@
 from .anatomy import Anatomy, anatomy_of, unsupported
 from .attention import attention_to
+from .attribution import Attribution, attribution, rank_correlation
 from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
 from .errors import MechinterpError
@@ -21,6 +22,7 @@ __all__ = [
     "AblateHeads",
     "AblateNeurons",
     "Anatomy",
+    "Attribution",
     "Batch",
     "Captured",
     "Control",
@@ -48,6 +50,7 @@ __all__ = [
     "at",
     "attending_heads",
     "attention_to",
+    "attribution",
     "auc",
     "batches",
     "capture",
@@ -73,6 +76,7 @@ __all__ = [
     "nearest_values",
     "pad",
     "paired_p",
+    "rank_correlation",
     "share_interval",
     "since",
     "statistic_interval",

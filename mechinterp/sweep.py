@@ -14,8 +14,7 @@ prefix to share; the layers below are saved all the same. Of the last layer's ou
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +43,7 @@ from mechinterp.row_edits import (
 )
 from mechinterp.shared_prefix import Prefix, shared_prefix
 from mechinterp.subject import Subject
+from mechinterp.tokens import same_length
 
 PROMPTS_AT_ONCE = 16
 
@@ -145,7 +145,7 @@ def sweep(
             results[torch.tensor(group)[:, None], torch.tensor(columns)] = by_column.transpose(0, 1)
             bar.update(len(values))
 
-        for group in _groups(prompts, max_rows):
+        for group in same_length(prompts, min(PROMPTS_AT_ONCE, max_rows or PROMPTS_AT_ONCE)):
             clean = _run(subject, group, prompts, slots, set(places), metric)
             for i in untouched:
                 put(group, [i], metric.of(clean.readout))
@@ -155,16 +155,6 @@ def sweep(
                 wave = _Wave(subject, clean, tables, chosen, places, metric)
                 put(group, [numbers[i] for i in chosen], metric.of(wave.run()))
     return results
-
-
-def _groups(prompts: Sequence[Sequence[int]], max_rows: int | None) -> Iterator[list[int]]:
-    """Prompts of the same length, so that nothing is padded."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for number, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(number)
-    size = min(PROMPTS_AT_ONCE, max_rows or PROMPTS_AT_ONCE)
-    for alike in by_length.values():
-        yield from (alike[first : first + size] for first in range(0, len(alike), size))
 
 
 @dataclass(eq=False)

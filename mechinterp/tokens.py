@@ -3,6 +3,7 @@
 Batch            what the model is called with
 pad              sequences -> one Batch
 batches          sequences -> (indices, Batch) pairs of similar lengths, with a progress bar
+same_length      indices of sequences that need no padding
 last_logits      logits at the last position of each row
 unembed_last     the same from final hidden states
 eager_attention  switch to the kernel that gives attention weights, for a block
@@ -10,6 +11,7 @@ eager_attention  switch to the kernel that gives attention weights, for a block
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +71,15 @@ def batches(
             rows = order[start : start + size]
             yield rows, pad(subject, [sequences[i] for i in rows])
             bar.update(len(rows))
+
+
+def same_length(sequences: Sequence[Sequence[int]], at_most: int) -> Iterator[list[int]]:
+    """Indices of sequences of one length, `at_most` at a time."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, sequence in enumerate(sequences):
+        by_length[len(sequence)].append(index)
+    for alike in by_length.values():
+        yield from (alike[first : first + at_most] for first in range(0, len(alike), at_most))
 
 
 @torch.no_grad()
