@@ -13,6 +13,7 @@ from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directio
 from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
 from .probe import LinearProbe, fit_probes
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
+from .store import Store, code_digest, digest
 from .subject import Subject
 from .sweep import Metric, Readout, log_odds, sweep
 from .tokens import Batch, batches, last_logits, pad
@@ -41,6 +42,7 @@ __all__ = [
     "Readout",
     "Scope",
     "Steer",
+    "Store",
     "Subject",
     "Threshold",
     "Verdict",
@@ -55,6 +57,8 @@ __all__ = [
     "batches",
     "capture",
     "check_instruments",
+    "code_digest",
+    "digest",
     "draw_matched",
     "everywhere",
     "exceedance_p",

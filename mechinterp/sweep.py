@@ -42,6 +42,7 @@ from mechinterp.row_edits import (
     tables_of,
 )
 from mechinterp.shared_prefix import Prefix, shared_prefix
+from mechinterp.store import Store
 from mechinterp.subject import Subject
 from mechinterp.tokens import same_length
 
@@ -79,11 +80,13 @@ class Metric:
     Attributes:
         of: maps a Readout to (R,) or (R, m).
         residual, neurons: the layers that it reads.
+        name: says all that decides its values, so that sweeps of it can be kept in a Store; None if they are not.
     """
 
     of: Callable[[Readout], Tensor]
     residual: tuple[int, ...] = ()
     neurons: tuple[int, ...] = ()
+    name: str | None = None
 
 
 def log_odds(token: int, against: int) -> Metric:
@@ -93,7 +96,7 @@ def log_odds(token: int, against: int) -> Metric:
         ours, theirs = read.logits([token, against]).double().T
         return ours - theirs
 
-    return Metric(of)
+    return Metric(of, name=f"log p({token}) - log p({against})")
 
 
 @torch.no_grad()
@@ -105,6 +108,7 @@ def sweep(
     *,
     scope: Scope,
     max_rows: int | None = None,
+    store: Store | None = None,
     progress: str | None = None,
 ) -> Tensor:
     """The metric of every prompt under every intervention, (prompts, interventions) or (..., m), on the CPU.
@@ -113,11 +117,13 @@ def sweep(
         interventions: None is the clean run.
         scope: where all of them apply. `at` and `since` name a row for each prompt.
         max_rows: (prompt, intervention) pairs run at once; by default what a fifth of the free memory holds.
+        store: where a sweep is kept; one with the same prompts, interventions, scope and metric is read from it.
         progress: name of a progress bar on stderr (only where stderr is a terminal).
 
     Raises:
         MechinterpError: no prompts, no interventions, one that the model cannot have, a scope that edits nothing in
-            one of the prompts, or a call inside the `with` block of an edit or a capture.
+            one of the prompts, a store with a metric that has no name, or a call inside the `with` block of an edit
+            or a capture.
     """
     if not prompts or not interventions:
         raise MechinterpError(f"sweep: {len(prompts)} prompts and {len(interventions)} interventions; both are needed")
@@ -127,6 +133,32 @@ def sweep(
     for number, row in enumerate(slots):
         if not (row >= 0).any():
             raise MechinterpError(f"sweep: the scope edits no token of prompt {number}; it can give only clean runs")
+    if store is None:
+        return _sweep(subject, prompts, interventions, metric, slots, max_rows, progress)
+    if metric.name is None:
+        raise MechinterpError("sweep: a store was given, but the metric has no name to keep it under")
+    what = {
+        "sweep": [list(map(int, prompt)) for prompt in prompts],
+        "slots": slots,
+        "interventions": interventions,
+        "metric": (metric.name, metric.residual, metric.neurons),
+    }
+
+    def make() -> dict[str, Tensor]:
+        return {"swept": _sweep(subject, prompts, interventions, metric, slots, max_rows, progress)}
+
+    return store.tensors(what, make)["swept"]
+
+
+def _sweep(
+    subject: Subject,
+    prompts: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention | None],
+    metric: Metric,
+    slots: Sequence[Tensor],
+    max_rows: int | None,
+    progress: str | None,
+) -> Tensor:
     numbered = sorted(((i, one) for i, one in enumerate(interventions) if one), key=lambda pair: begins(pair[1]))
     numbers, some = [i for i, _ in numbered], [one for _, one in numbered]
     tables = tables_of(subject, some, prompts=len(prompts))

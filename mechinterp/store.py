@@ -1,0 +1,167 @@
+"""Measurements on disk, by what they were made from.
+
+digest       SHA-256 of values, tensors and interventions
+code_digest  SHA-256 of source files
+Store        measured tensors of one subject: read if they are there and whole, else made and written
+
+An entry's name is the digest of everything that decides it: weights, configuration, number format, device, versions,
+source code, and what the caller asks for. A subject that differs in one bit has other entries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mechinterp.errors import MechinterpError
+from mechinterp.subject import Subject
+
+LIMIT = 2 * 2**30
+"""Bytes that all entries may take; the ones not used for longest go first."""
+
+
+class Store:
+    """Entries of one subject in a folder that many may share. A folder that cannot be written to costs only time."""
+
+    def __init__(self, folder: Path, subject: Subject, *, code: str = "", limit: int = LIMIT) -> None:
+        """`code` is the `code_digest` of what calls it: a changed measurement must not be answered by an old entry."""
+        self.folder, self.limit = folder, limit
+        model = subject.model
+        self.base = digest(
+            [(name, parameter) for name, parameter in model.named_parameters()],
+            json.dumps(model.config.to_dict(), sort_keys=True, default=str),
+            subject.device.type,
+            (torch.__version__, transformers.__version__, np.__version__),
+            code_digest([Path(__file__).parent]),
+            code,
+        )
+
+    def tensors(self, what: Any, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What `make` gives, CPU tensors by name, made only if there is no entry for `what`, see `digest`."""
+        key = digest(self.base, what)
+        path = self.folder / f"{key}.safetensors"
+        found = _read(path, key)
+        if found is None:
+            found = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
+            self._write(path, key, found)
+        return found
+
+    def _write(self, path: Path, key: str, made: dict[str, Tensor]) -> None:
+        size = sum(tensor.nbytes for tensor in made.values())
+        if size > self.limit:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=self.folder, suffix=".draft")
+            os.close(handle)
+            try:
+                save_file(made, draft, metadata={"key": key, "digest": digest(made)})
+                os.replace(draft, path)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(draft)
+            self._make_room(path)
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f"{self.folder}: a measurement could not be kept there ({error})", stacklevel=3)
+
+    def _make_room(self, newest: Path) -> None:
+        entries = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for path in [newest, *(path for path in entries if path != newest)]:
+            total += path.stat().st_size
+            if total > self.limit:
+                path.unlink(missing_ok=True)
+
+
+def digest(*values: Any) -> str:
+    """SHA-256 of values and their kinds: None, booleans, numbers, text, bytes, lists, mappings, arrays, tensors,
+    dataclasses.
+
+    Raises:
+        MechinterpError: something else, such as a function, whose text would not tell what it does.
+    """
+    state, tensors = sha256(), _Tensors()
+    for value in values:
+        _feed(state.update, value, tensors)
+    return state.hexdigest()
+
+
+def code_digest(places: Iterable[Path]) -> str:
+    """SHA-256 of Python files: those given, and all in the folders given."""
+    state = sha256()
+    for place in places:
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return state.hexdigest()
+
+
+class _Tensors:
+    """Digests of tensors that may come many times, such as the values of a null's interventions."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Tensor, bytes]] = {}  # with the tensor itself, so that its id stays its own
+
+    def __getitem__(self, tensor: Tensor) -> bytes:
+        if id(tensor) not in self.known:
+            data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            self.known[id(tensor)] = tensor, sha256(data.data).digest()
+        return self.known[id(tensor)][1]
+
+
+def _feed(update: Callable[[bytes], None], value: Any, tensors: _Tensors) -> None:
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.as_tensor(value)
+    if isinstance(value, Tensor):
+        update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + tensors[value])
+    elif is_dataclass(value) and not isinstance(value, type):
+        update(f"dataclass {type(value).__name__} ".encode())
+        _feed(update, {field.name: getattr(value, field.name) for field in fields(value)}, tensors)
+    elif isinstance(value, Mapping):
+        update(f"mapping {len(value)} ".encode())
+        for key in sorted(value, key=repr):
+            _feed(update, key, tensors)
+            _feed(update, value[key], tensors)
+    elif isinstance(value, str | bytes):
+        data = value.encode() if isinstance(value, str) else value
+        update(f"{type(value).__name__} {len(data)} ".encode() + data)
+    elif isinstance(value, Sequence):
+        update(f"sequence {len(value)} ".encode())
+        for one in value:
+            _feed(update, one, tensors)
+    elif value is None or isinstance(value, bool | int | float):
+        update(f"{value!r} ".encode())
+    else:
+        raise MechinterpError(f"a {type(value).__name__} cannot be part of the name of a measurement on disk")
+
+
+def _read(path: Path, key: str) -> dict[str, Tensor] | None:
+    """An entry, or None if there is none or it is not what was written under this key."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (OSError, SafetensorError, ValueError, RuntimeError):
+        metadata, found = {}, {}
+    if metadata.get("key") != key or metadata.get("digest") != digest(found):
+        warnings.warn(f"{path.name}: not what was written under this name; it is measured again", stacklevel=4)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # used now
+    return found
