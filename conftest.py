@@ -80,7 +80,7 @@ def reference(request: pytest.FixtureRequest) -> Subject:
 @pytest.fixture(scope="session")
 def lab(subject: Subject, request: pytest.FixtureRequest) -> Laboratory:
     """What is measured once on a subject and used by several claims."""
-    return laboratory.open_for(subject, request.config.option)
+    return laboratory.open_for(subject, request.config.option, plugin.cache_folder(request.config))
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
         [None, selected, *(mi.AblateHeads(heads, values) for heads in sets)],
         metric,
         scope=mi.at(places),
+        store=lab.store,
         progress=f"heads, {replaced_by}",
     )
     log_odds, activation = swept.permute(2, 1, 0).numpy()  # (interventions, rows) each
@@ -162,7 +163,7 @@ def _verdict_and_activation(lab: Laboratory) -> mi.Metric:
         fired = torch.cat([read.neurons[layer][:, chosen] for layer, chosen in by_layer.items()], dim=1)
         return torch.stack([verdict.of(read), fired.float().mean(1).double()], dim=1)
 
-    return mi.Metric(of, neurons=tuple(by_layer))
+    return mi.Metric(of, neurons=tuple(by_layer), name=f"{verdict.name}, mean of {by_layer}")
 
 
 def _everywhere(lab: Laboratory, prompts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -173,6 +174,7 @@ def _everywhere(lab: Laboratory, prompts: Sequence[Sequence[int]]) -> np.ndarray
         [mi.AblateHeads(lab.heads)],
         lab.verdict_metric,
         scope=mi.everywhere,
+        store=lab.store,
         progress="heads, all positions",
     )
     return swept[:, 0].numpy()
@@ -190,6 +192,9 @@ def _damage(lab: Laboratory) -> np.ndarray:
         logits = subject.model(ids, use_cache=False).logits[0, :-1].float()
         return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:].to(logits.device)))
 
-    before = np.array([loss(text) for text in PASSAGES])
-    with mi.ablate_heads(subject, lab.heads):
-        return np.array([loss(text) for text in PASSAGES]) - before
+    def make() -> dict[str, Tensor]:
+        before = torch.tensor([loss(text) for text in PASSAGES])
+        with mi.ablate_heads(subject, lab.heads):
+            return {"damage": torch.tensor([loss(text) for text in PASSAGES]) - before}
+
+    return lab.kept("damage", make, lab.heads, PASSAGES)["damage"].double().numpy()

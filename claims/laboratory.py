@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from fixtures.lexicon import Lexicon
     from fixtures.observations import Half, Observations
-    from mechinterp import Head, LinearProbe, Metric, Neuron, Subject
+    from mechinterp import Head, LinearProbe, Metric, Neuron, Store, Subject
 
 ATTENDS = 0.1
 """Attention mass above which a head attends to the target (the published A_Prev)."""
@@ -64,6 +65,7 @@ class Laboratory:
     subject: Subject
     n_problems: int
     seed: int
+    store: Store | None = None
     results: dict[Hashable, tuple[Any, Exception | None]] = field(default_factory=dict, repr=False)
 
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -78,6 +80,12 @@ class Laboratory:
             raise failed
         return result
 
+    def kept(self, name: str, make: Callable[[], dict[str, Tensor]], *depends: Any) -> dict[str, Tensor]:
+        """What `make` measures on these transcripts, or measured once; `depends`: what decides it beside them."""
+        if self.store is None:
+            return make()
+        return self.store.tensors((name, self.observed.sited, self.seed, depends), make)
+
     @once
     def observed(self) -> Observations:
         """Every transcript, run once, after the instruments were checked on this very model."""
@@ -87,7 +95,7 @@ class Laboratory:
 
         transcripts = the_transcripts(self.n_problems, self.seed)
         check_instruments(self.subject, [site(self.subject.tokenizer, t).input_ids for t in transcripts[:2]])
-        return observe(self.subject, transcripts)
+        return observe(self.subject, transcripts, store=self.store)
 
     @once
     def halves(self) -> tuple[Half, Half]:
@@ -160,9 +168,15 @@ class Laboratory:
         from fixtures.observations import observe_residual
         from fixtures.twin import untrained_twin
 
-        twin = untrained_twin(self.subject, seed=self.seed)
         sited = [[self.observed.sited[i] for i in half.of()[: 3 * TWIN_PROBLEMS]] for half in self.halves]
-        first, second = (observe_residual(twin, part, progress="untrained twin") for part in sited)
+
+        def make() -> dict[str, Tensor]:
+            twin = untrained_twin(self.subject, seed=self.seed)
+            seen = [observe_residual(twin, part, progress="untrained twin") for part in sited]
+            return {f"{half} {site}": one[site] for half, one in enumerate(seen) for site in one}
+
+        found = self.kept("untrained twin", make)
+        first, second = ({site: found[f"{half} {site}"] for site in self.observed.residual} for half in (0, 1))
         return first, second
 
     @once
@@ -176,10 +190,14 @@ class Laboratory:
         from mechinterp import lens_probability
 
         words = [self.lexicon.success, self.lexicon.failure]
-        return {
-            site: lens_probability(self.subject, residual, words, progress="logit lens")
-            for site, residual in self.observed.residual.items()
-        }
+
+        def make() -> dict[str, Tensor]:
+            return {
+                site: lens_probability(self.subject, residual, words, progress="logit lens")
+                for site, residual in self.observed.residual.items()
+            }
+
+        return self.kept("logit lens", make, words)
 
     @once
     def heads(self) -> list[Head]:
@@ -251,8 +269,14 @@ class Laboratory:
             )
 
 
-def open_for(subject: Subject, option: Namespace) -> Laboratory:
-    return Laboratory(subject, option.n_problems, option.seed)
+def open_for(subject: Subject, option: Namespace, folder: Path | None) -> Laboratory:
+    """`folder` is where measurements are kept, None for nowhere."""
+    from mechinterp import Store, code_digest
+
+    root = Path(__file__).resolve().parent.parent
+    ours = [root / "claims", *sorted((root / "fixtures").glob("*.py"))]
+    store = None if folder is None else Store(folder, subject, code=code_digest(ours))
+    return Laboratory(subject, option.n_problems, option.seed, store)
 
 
 def the_transcripts(n_problems: int, seed: int) -> list[Transcript]:

@@ -5,6 +5,7 @@ configure    resolve what was asked for; bad input ends here, with exit status 4
 parametrize  one test a model
 order        all claims of a model before the next model; open a run folder for each
 load         the subject under test
+cache_folder where measurements are kept
 uncaptured   let progress bars through
 judge        take a claim's evidence
 conclude     turn what a test did into a finding and an outcome
@@ -66,6 +67,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="seed of problems, splits and controls (default: 0)")
     add("--n-problems", type=int, default=72, metavar="N", help="Countdown problems, half of them to select on and "
         "half to judge on (default: 72)")  # fmt: skip
+    add("--no-cache", action="store_true", help="measure everything anew; by default what was measured on the same "
+        "weights, data and code is read from .pytest_cache (at most 2 GiB; --cache-clear empties it)")  # fmt: skip
     add("--report-dir", type=Path, default=REPORTS, metavar="FOLDER", help="where runs/ is written (default: reports/)")
 
 
@@ -128,6 +131,12 @@ def load(config: pytest.Config, name: str) -> Subject:
     transcripts = the_transcripts(config.option.n_problems, config.option.seed)
     state.facts[name] = facts_of(checkpoint, subject, dataset_hash(transcripts))
     return subject
+
+
+def cache_folder(config: pytest.Config) -> Path | None:
+    """Where measurements are kept, in pytest's own cache; None where they are not to be."""
+    cache = getattr(config, "cache", None)  # not there under -p no:cacheprovider
+    return None if cache is None or config.option.no_cache else cache.mkdir("mechanistic-claims")
 
 
 def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:

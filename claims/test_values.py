@@ -116,6 +116,7 @@ def test_zeroing_the_value_vectors_lowers_success_words(lab: Laboratory, judge: 
         [None, *(mi.AblateNeurons(neurons) for neurons in (toward, [*toward, *away], *sets))],
         _lens_and_verdict(lab, layer),
         scope=mi.last,
+        store=lab.store,
         progress="value vectors",
     )
     clean, ablated, both, *random_sets = swept.transpose(0, 1).numpy()  # (rows, 2) each
@@ -173,7 +174,8 @@ def _lens_and_verdict(lab: Laboratory, layer: int) -> mi.Metric:
         words = mi.lens_probability(lab.subject, read.residual[layer], [lab.lexicon.success])[:, 0]
         return torch.stack([words.double(), verdict.of(read).cpu()], dim=1)
 
-    return mi.Metric(of, residual=(layer,))
+    name = f"lens of {lab.lexicon.success} in layer {layer}, {verdict.name}"
+    return mi.Metric(of, residual=(layer,), name=name)
 
 
 def require_probe(lab: Laboratory) -> None:

@@ -24,7 +24,8 @@ KEYS = {
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`pytest claims/ ARGUMENTS` at the root of the clone."""
-    command = [sys.executable, "-m", "pytest", "claims/", "-p", "no:cacheprovider", *map(str, arguments)]
+    keep = [] if "-o" in arguments else ["-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "claims/", *keep, *map(str, arguments)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
@@ -55,6 +56,29 @@ def test_base_is_as_expected(base):
     assert len(report.findings) == CASES
     assert all(finding.as_expected for finding in report.findings)
     assert f"all {CASES} verdicts as expected" in done.stdout
+
+
+def test_second_run_reads_what_the_first_has_measured(tmp_path):
+    """The same findings to the last digit, and nothing measured anew but with --no-cache."""
+
+    def findings(name, *more):
+        folder = tmp_path / name
+        options = ["-o", f"cache_dir={tmp_path / 'cache'}", "--n-problems", "8", "--report-dir", folder, *more]
+        assert run("--model", "base", *options).returncode in (0, 1)
+        return [finding.model_dump(exclude={"seconds"}) for finding in read_report(report_in(folder)).findings]
+
+    def entries():
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
+
+    anew = findings("anew", "--no-cache")
+    assert not entries()
+    first = findings("first")
+    kept = entries()
+    assert kept
+    second = findings("second")
+    assert entries().keys() == kept.keys()
+    assert all(used > kept[name] for name, used in entries().items())
+    assert first == second == anew
 
 
 def test_untrained_model_holds_nothing(untrained, tmp_path):
