@@ -2,6 +2,7 @@
 
 sweep_heads   run the ablations on the judging half, once a subject and kind of replacement
 HeadSweep     verdicts and value-vector activations under each
+single_heads  what every head does alone, for the reader
 """
 
 from __future__ import annotations
@@ -104,13 +105,52 @@ def sweep_heads(lab: Laboratory, replaced_by: str) -> HeadSweep:
     return lab.remember((sweep_heads, replaced_by), lambda: _sweep(lab, replaced_by))
 
 
-def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
-    observed, rows = lab.observed, lab.sweep_rows("correct", "target_edited")
-    sited = [observed.sited[i] for i in rows]
-    prompts = [one.input_ids for one in sited]
+def single_heads(lab: Laboratory, most: int = 5) -> dict[str, Any]:
+    """The verdict's log-odds gap (right minus wrong attempts) that each head carries alone, under zero ablation.
+
+    Every head is measured. How well a first-order estimate ranks them stands beside it; nothing rests on that.
+    """
+    from mechinterp.attribution import attribution, rank_correlation
+
+    anatomy, prompts, places = lab.subject.anatomy, *_result_places(lab)
+    heads = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
+    scope = mi.at(places)
+    swept = mi.sweep(
+        lab.subject,
+        prompts,
+        [None, *(mi.AblateHeads([head]) for head in heads)],
+        lab.verdict_metric,
+        scope=scope,
+        store=lab.store,
+        progress="every head",
+    ).numpy()
+
+    def gap(log_odds: np.ndarray) -> np.ndarray:
+        return (log_odds[::2] - log_odds[1::2]).mean(0)
+
+    def make() -> dict[str, Tensor]:
+        return {"heads": attribution(lab.subject, prompts, lab.verdict_metric, scope=scope).heads}
+
+    lost = gap(swept[:, :1]) - gap(swept[:, 1:])
+    estimate = -gap(lab.kept("attribution", make, places)["heads"].flatten(1).numpy())
+    order = np.argsort(-lost, kind="stable")[:most]
+    return {
+        "log_odds_gap_lost": {f"L{layer}H{head}": float(lost[i]) for i in order for layer, head in [heads[i]]},
+        "rank correlation of the first-order estimate": rank_correlation(estimate, lost),
+    }
+
+
+def _result_places(lab: Laboratory) -> tuple[list[Sequence[int]], list[list[int]]]:
+    """The prompts that interventions are run on, and the positions from the result's first digit to the ` (`."""
+    sited = [lab.observed.sited[i] for i in lab.sweep_rows("correct", "target_edited")]
     width = max(len(one.input_ids) - one.result[0] for one in sited)
     result = [[*range(one.result[0], len(one.input_ids))] for one in sited]
-    places = [one + [-1] * (width - len(one)) for one in result]
+    return [one.input_ids for one in sited], [one + [-1] * (width - len(one)) for one in result]
+
+
+def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
+    observed, rows = lab.observed, lab.sweep_rows("correct", "target_edited")
+    prompts, places = _result_places(lab)
     values = _of_the_partner(lab, prompts, places) if replaced_by == "minimal_pair" else None
     selected = mi.AblateHeads(lab.heads, values)
     sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)

@@ -18,7 +18,7 @@ import pytest
 
 import mechinterp as mi
 from claims.claim import DISCUSSION, PAPER, claim
-from claims.headsweep import AT_LEAST, sweep_heads
+from claims.headsweep import AT_LEAST, single_heads, sweep_heads
 from claims.laboratory import ATTENDS, DRAWS
 from mechinterp import Control, Evidence, PreconditionUnmet, Threshold
 
@@ -108,7 +108,11 @@ def test_without_these_heads_a_right_answer_is_not_recognised(
                     mi.mean_interval(damage, seed=lab.seed),
                 ),
             ),
-            details={**swept.summary(), "heads": [f"L{at}H{head}" for at, head in lab.heads]},
+            details={
+                **swept.summary(),
+                "heads": [f"L{at}H{head}" for at, head in lab.heads],
+                "every head alone": lab.remember(single_heads, lambda: single_heads(lab)),
+            },
         )
     )
 
