@@ -181,7 +181,7 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
 
 
 def status(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    verdict = dict(report.user_properties).get("verdict")
+    verdict = dict(getattr(report, "user_properties", ())).get("verdict")  # a failed collection has none
     if verdict is None or report.when == "teardown" or (report.when == "setup" and report.passed):
         return None
     if report.failed:

@@ -58,6 +58,17 @@ def test_base_is_as_expected(base):
     assert f"all {CASES} verdicts as expected" in done.stdout
 
 
+def test_broken_claim_file(tmp_path):
+    """A file that cannot be imported is named, and nothing runs."""
+    broken = tmp_path / "test_broken.py"
+    broken.write_text("import nothing_of_this_name\n")
+    done = run("--model", "base", "--report-dir", tmp_path, broken)
+    assert done.returncode == 2
+    assert "No module named 'nothing_of_this_name'" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert "Traceback (most" not in done.stderr
+
+
 def test_second_run_reads_what_the_first_has_measured(tmp_path):
     """The same findings to the last digit, and nothing measured anew but with --no-cache."""
 
