@@ -1,6 +1,7 @@
 # make claims    examine the shipped model `base` (make claims MODEL=... for another)
 # make test      run the tests         make lint      ruff and mypy
 # make install   make .venv with what the claims need
+# make bench     time the engine against other libraries (REAL_MODEL=FILE for a real model too)
 # make base r1   train the organisms anew (make base r1 SEED=1), an hour and more on two cores
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ MODEL  ?= base
 ARGS   ?=
 SEED   ?= 0
 
-.PHONY: install claims test lint base r1 clean
+.PHONY: install claims test lint bench base r1 clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.claims
@@ -24,6 +25,11 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks --benchmark-json=build/bench.json $(ARGS)
+	$(BIN)/python -m benchmarks.table build/bench.json
 
 base r1: $(VENV)/.test
 	$(BIN)/python -m fixtures.training $@ --seed $(SEED)
@@ -45,4 +51,8 @@ $(VENV)/.test: $(VENV)/.claims
 
 $(VENV)/.lint: $(VENV)/.test
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lint,bench]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.claims
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	@touch $@
