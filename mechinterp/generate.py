@@ -79,8 +79,10 @@ def generate(
             logits = decoder.start()
             for step in range(max_new_tokens):
                 new = _choose(logits, temperature, chances[decoder.prompt, step])
-                for row in (~decoder.stopped).nonzero()[:, 0].tolist():
-                    texts[int(decoder.prompt[row])][int(decoder.under[row])].append(int(new[row]))
+                live = ~decoder.stopped
+                written = torch.stack([decoder.prompt, decoder.under, new])[:, live]
+                for prompt, column, token in written.T.tolist():
+                    texts[prompt][column].append(token)
                 decoder.stopped |= torch.isin(new, ending)
                 if step + 1 == max_new_tokens or decoder.stopped.all():
                     break
@@ -154,8 +156,8 @@ class _Decoder:
 
     def _slots_of(self, new: Tensor) -> Tensor:
         """What the scope says of these tokens, (rows,). A scope knows every prompt, not only those of this batch."""
-        slots = torch.empty_like(new)
         positions = (self.lengths + self.made - 1)[:, None]
+        slots = torch.empty_like(new)
         for under in self.under.unique():
             rows = self.under == under
             ids = torch.zeros_like(positions)

@@ -223,7 +223,7 @@ def _run(
             for layer in sorted(set(layers)):
 
                 def store(module: nn.Module, args: tuple[Tensor], layer: int = layer) -> None:
-                    into[layer] = args[0][:, start:]
+                    into[layer] = args[0][:, start:].clone()  # not a view: it would keep every column
 
                 stack.callback(module_of(layer).register_forward_pre_hook(store).remove)
 
@@ -314,8 +314,8 @@ class _Wave:
             self.subject,
             self.rows.prompt,
             anatomy.norm(self.stream[:, -1]),
-            {layer: self._complete(self.residual.get(layer), all_) for layer, all_ in clean.readout.residual.items()},
-            {layer: self._complete(self.neurons.get(layer), all_) for layer, all_ in clean.readout.neurons.items()},
+            {layer: self._complete(self.residual.get(layer), old) for layer, old in clean.readout.residual.items()},
+            {layer: self._complete(self.neurons.get(layer), old) for layer, old in clean.readout.neurons.items()},
         )
 
     def _move(self, device: torch.device, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
