@@ -159,8 +159,17 @@ class Laboratory:
     @once
     def shuffled_probes(self) -> dict[str, LinearProbe]:
         """By site, DRAWS probes fitted to shuffled labels of the selection half."""
-        labels = self.shuffled(self.select, DRAWS)
-        return {site: self.fit(site, self.select, labels=labels) for site in self.observed.residual}
+        from mechinterp import LinearProbe
+
+        def make() -> dict[str, Tensor]:
+            labels = self.shuffled(self.select, DRAWS)
+            fitted = {site: self.fit(site, self.select, labels=labels) for site in self.observed.residual}
+            return {f"{part} {site}": tensor for site, probe in fitted.items() for part, tensor in vars(probe).items()}
+
+        found = self.kept("shuffled probes", make)
+        return {
+            site: LinearProbe(found[f"directions {site}"], found[f"biases {site}"]) for site in self.observed.residual
+        }
 
     @once
     def untrained(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -93,13 +93,15 @@ def auc(labels: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarra
     From the ranks (Mann and Whitney 1947): it is computed thousands of times in a bootstrap.
     """
     given, values = np.asarray(labels), _finite(scores)
-    if given.shape != values.shape or len(np.unique(given)) != 2:
+    low, high = given.min(initial=np.inf), given.max(initial=-np.inf)
+    right = given == high
+    if given.shape != values.shape or low >= high or not (right | (given == low)).all():
         raise MechinterpError(
             f"auc: expected labels of both classes, one a score, got {given.shape} for {values.shape} "
             f"with {len(np.unique(given))} classes"
         )
-    right = given > given.min()
-    positive, negative = int(right.sum()), int((~right).sum())
+    positive = int(right.sum())
+    negative = len(right) - positive
     ranks = stats.rankdata(values)
     return float((ranks[right].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
