@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AT_LEAST = 0.5
 """The share of discrimination, and of activation, that an ablation must take away to count as the published one."""
+SINGLE_PROBLEMS = 8
+"""Problems that every head is ablated alone on: what that shows is for the reader, no verdict rests on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,8 @@ def single_heads(lab: Laboratory, most: int = 5) -> dict[str, Any]:
     """
     from mechinterp.attribution import attribution, rank_correlation
 
-    anatomy, prompts, places = lab.subject.anatomy, *_result_places(lab)
+    anatomy = lab.subject.anatomy
+    prompts, places = (rows[: 2 * SINGLE_PROBLEMS] for rows in _result_places(lab))
     heads = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
     scope = mi.at(places)
     swept = mi.sweep(

@@ -33,8 +33,8 @@ HEADS, NEURONS, RESIDUAL = 0, 1, 2
 """Kinds of places in the order of a layer: inputs of `o_proj`, inputs of `down_proj`, the residual stream after it."""
 
 
-SHARE, MOST = 0.2, 2**29
-"""Of the free memory that the rows of a batch may take, and at most so many bytes: larger batches gain no time."""
+SHARE, MOST = 0.2, 2**27
+"""Of the free memory that the rows of a batch may take, and at most so many bytes: larger batches are slower."""
 
 
 class Place(NamedTuple):
