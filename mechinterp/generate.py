@@ -22,6 +22,7 @@ from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows, memor
 from mechinterp.subject import Subject
 from mechinterp.tokens import pad, unembed_last
 
+MOST = 2**29  # bytes of a batch's rows and their KV cache
 STOPPED = 1 / 8
 """Of a batch, how many rows must have stopped before it is made smaller: that copies the cache."""
 
@@ -192,4 +193,4 @@ def _rows_at_once(subject: Subject, length: int) -> int:
     anatomy = subject.anatomy
     kept = 2 * anatomy.n_layers * anatomy.n_kv_heads * anatomy.d_head * length * subject.model.dtype.itemsize
     used = 4 * (2 * anatomy.unembed.weight.shape[0] + length * (4 * anatomy.d_model + 3 * anatomy.d_mlp))
-    return max(1, int(memory_for_rows(subject) / (kept + used)))
+    return max(1, int(memory_for_rows(subject, MOST) / (kept + used)))

@@ -33,8 +33,8 @@ HEADS, NEURONS, RESIDUAL = 0, 1, 2
 """Kinds of places in the order of a layer: inputs of `o_proj`, inputs of `down_proj`, the residual stream after it."""
 
 
-SHARE, MOST = 0.2, 2**27
-"""Of the free memory that the rows of a batch may take, and at most so many bytes: larger batches are slower."""
+SHARE = 0.2
+"""Of the free memory that the rows of a batch may take."""
 
 
 class Place(NamedTuple):
@@ -222,8 +222,8 @@ def _values(
         yield layer, values
 
 
-def memory_for_rows(subject: Subject) -> float:
-    """Bytes."""
+def memory_for_rows(subject: Subject, most: int) -> float:
+    """Bytes, at most `most`: beyond some size larger batches are no faster."""
     on_cpu = subject.device.type == "cpu"
     free = psutil.virtual_memory().available if on_cpu else torch.cuda.mem_get_info(subject.device)[0]
-    return min(SHARE * free, MOST)
+    return min(SHARE * free, most)

@@ -47,6 +47,7 @@ from mechinterp.subject import Subject
 from mechinterp.tokens import same_length
 
 PROMPTS_AT_ONCE = 16
+MOST = 2**27  # bytes of a batch's rows: with four times as many the real 0.5B takes 15 % longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,4 +368,4 @@ def _rows_at_once(subject: Subject, clean: _Clean, max_rows: int | None) -> int:
     features = 4 * anatomy.d_model + 4 * anatomy.n_heads * anatomy.d_head + 3 * anatomy.d_mlp
     keys = 2 * anatomy.n_heads * (clean.start + columns if clean.prefix else 1)
     row = 4 * columns * (features + keys)
-    return min(max_rows or 2**31, int(memory_for_rows(subject) / row))
+    return min(max_rows or 2**31, int(memory_for_rows(subject, MOST) / row))
