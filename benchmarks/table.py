@@ -24,8 +24,8 @@ def write(source: Path) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "`make bench` writes this file. The same work on the same weights in one process, fp32; medians. A loop over",
-        "interventions was timed on a part of them where a part is named, and multiplied.",
+        "`make bench` writes this file. Each table is the same work on the same weights in one process, fp32; medians.",
+        "A loop over interventions was timed on a part of them where a part is named, and multiplied.",
         "",
         f"{cpu.get('brand_raw', platform.machine())}, {cpu.get('count', '?')} threads; "
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES) + ".",

@@ -6,6 +6,9 @@ multiplied: `of` over `measured`. What they compute must agree with ours.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -21,6 +24,11 @@ SITES = 6  # layers, of which the residual stream and the neurons are captured: 
 def timed(benchmark, run, *, what, of=1, measured=1, rounds=1):
     benchmark.extra_info.update({"what": what, "of": of, "measured": measured})
     return benchmark.pedantic(run, rounds=rounds, warmup_rounds=1 if rounds > 1 else 0)
+
+
+def label(model):
+    """What the tables call it."""
+    return Path(os.environ["REAL_MODEL"]).stem if model == "real" else model
 
 
 def every_head(subject):
@@ -45,7 +53,7 @@ class TestEveryHead:
 
     @in_each_library
     def test_library(self, benchmark, kind, model, subject, prompts):
-        benchmark.group = f"{model}: every head singly at the final position, 16 prompts of 165 tokens"
+        benchmark.group = f"{label(model)}: every head singly at the final position, 16 prompts of 165 tokens"
         sets, ids = every_head(subject), prompts(16)
         n = few(kind, model, len(sets), small=2, large=24)
         timed_by = kind(subject)
@@ -55,7 +63,7 @@ class TestEveryHead:
         agree(found, Ours(subject).ablated(ids, sets[-n:], everywhere=False))
 
     def test_clean_pass(self, benchmark, model, subject, prompts):
-        benchmark.group = f"{model}: every head singly at the final position, 16 prompts of 165 tokens"
+        benchmark.group = f"{label(model)}: every head singly at the final position, 16 prompts of 165 tokens"
         ids = prompts(16)
         timed(benchmark, lambda: bare(subject, ids), rounds=3, what="one clean pass")
 
@@ -67,7 +75,7 @@ class TestRandomSets:
     def test_library(self, benchmark, kind, model, subject, prompts):
         n_prompts = 16 if model == "base" else 4
         benchmark.group = (
-            f"{model}: {SETS} sets of {SET_SIZE} heads at all positions, {n_prompts} prompts of 165 tokens"
+            f"{label(model)}: {SETS} sets of {SET_SIZE} heads at all positions, {n_prompts} prompts of 165 tokens"
         )
         sets, ids = random_sets(subject, SETS), prompts(n_prompts)
         n = min(len(sets), (200 if kind is Ours else 24) if model == "base" else 8)
@@ -82,7 +90,7 @@ class TestCapture:
 
     @in_each_library
     def test_library(self, benchmark, kind, model, subject, prompts):
-        benchmark.group = f"{model}: capture of 12 sites, 16 prompts of 165 tokens"
+        benchmark.group = f"{label(model)}: capture of 12 sites, 16 prompts of 165 tokens"
         ids, timed_by = prompts(16), kind(subject)
         layers = range(0, subject.anatomy.n_layers, max(1, subject.anatomy.n_layers // SITES))[:SITES]
         run = lambda: timed_by.captured(ids, layers, layers)  # noqa: E731
@@ -93,7 +101,7 @@ class TestCapture:
         agree(*(torch.cat([x.flatten() for x in sorted(sites, key=key)]) for sites in (found, ours)))
 
     def test_bare_pass(self, benchmark, model, subject, prompts):
-        benchmark.group = f"{model}: capture of 12 sites, 16 prompts of 165 tokens"
+        benchmark.group = f"{label(model)}: capture of 12 sites, 16 prompts of 165 tokens"
         ids = prompts(16)
         timed(benchmark, lambda: bare(subject, ids), rounds=15 if model == "base" else 3, what="bare pass")
 
@@ -103,14 +111,14 @@ class TestGeneration:
 
     @in_each_library
     def test_library(self, benchmark, kind, model, subject, prompts):
-        benchmark.group = f"{model}: 64 prompts x {NEW} new tokens under a head ablation"
+        benchmark.group = f"{label(model)}: 64 prompts x {NEW} new tokens under a head ablation"
         n = 64 if model == "base" else 16
         ids, heads, timed_by = prompts(n), [(subject.anatomy.n_layers // 2, 1)], kind(subject)
         found = timed(benchmark, lambda: timed_by.generated(ids, heads, NEW), of=64, measured=n, what=kind.name)
         assert (found == Ours(subject).generated(ids, heads, NEW)).float().mean() > 0.98  # ties are broken by rounding
 
     def test_without_a_cache(self, benchmark, model, subject, prompts):
-        benchmark.group = f"{model}: 64 prompts x {NEW} new tokens under a head ablation"
+        benchmark.group = f"{label(model)}: 64 prompts x {NEW} new tokens under a head ablation"
         n = 16 if model == "base" else 2
         ids, heads = prompts(n), [(subject.anatomy.n_layers // 2, 1)]
         run = lambda: PlainHooks(subject).generated(ids, heads, NEW, cached=False)  # noqa: E731
