@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, models
 from transformers import (
     LlamaConfig,
@@ -20,7 +20,8 @@ from transformers import (
 
 from mechinterp import Subject
 
-settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
+slow = [HealthCheck.too_slow]  # says how busy the machine is, not what is tested
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25, suppress_health_check=slow)
 settings.load_profile("suite")
 torch.set_num_threads(1)  # models this small gain nothing by more, and lose much beside a busy process
 
