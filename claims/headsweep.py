@@ -112,8 +112,6 @@ def single_heads(lab: Laboratory, most: int = 5) -> dict[str, Any]:
 
     Every head is measured. How well a first-order estimate ranks them stands beside it; nothing rests on that.
     """
-    from mechinterp.attribution import attribution, rank_correlation
-
     anatomy = lab.subject.anatomy
     prompts, places = (rows[: 2 * SINGLE_PROBLEMS] for rows in _result_places(lab))
     heads = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
@@ -132,14 +130,14 @@ def single_heads(lab: Laboratory, most: int = 5) -> dict[str, Any]:
         return (log_odds[::2] - log_odds[1::2]).mean(0)
 
     def make() -> dict[str, Tensor]:
-        return {"heads": attribution(lab.subject, prompts, lab.verdict_metric, scope=scope).heads}
+        return {"heads": mi.attribution(lab.subject, prompts, lab.verdict_metric, scope=scope).heads}
 
     lost = gap(swept[:, :1]) - gap(swept[:, 1:])
     estimate = -gap(lab.kept("attribution", make, places)["heads"].flatten(1).numpy())
     order = np.argsort(-lost, kind="stable")[:most]
     return {
         "log_odds_gap_lost": {f"L{layer}H{head}": float(lost[i]) for i in order for layer, head in [heads[i]]},
-        "rank correlation of the first-order estimate": rank_correlation(estimate, lost),
+        "rank correlation of the first-order estimate": mi.rank_correlation(estimate, lost),
     }
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import InstrumentError
 from mechinterp.positions import Pass, PassWatch, at, watch_passes, whole_numbers
-from mechinterp.subject import Subject
-from mechinterp.tokens import batches, eager_attention
+from mechinterp.subject import Subject, attention_by
+from mechinterp.tokens import batches
 
 
 @dataclass
@@ -99,7 +99,7 @@ def capture(
     with ExitStack() as stack:
         watch = stack.enter_context(watch_passes(subject))
         if attention:
-            stack.enter_context(eager_attention(subject))
+            stack.enter_context(attention_by(subject, "eager"))
         for name, layers, register, read in sites:
             for layer in layers:
                 anatomy.check_layer(layer)

@@ -77,17 +77,19 @@ def generate(
     with tqdm(total=total, desc=progress, unit="row", disable=None if progress else True, leave=False) as bar:
         for group, under in _portions(prompts, len(interventions), max_rows):
             decoder = _Decoder(subject, prompts, slots, group, under, tables, scope)
-            logits = decoder.start()
-            for step in range(max_new_tokens):
-                new = _choose(logits, temperature, chances[decoder.prompt, step])
-                live = ~decoder.stopped
-                written = torch.stack([decoder.prompt, decoder.under, new])[:, live]
-                for prompt, column, token in written.T.tolist():
-                    texts[prompt][column].append(token)
-                decoder.stopped |= torch.isin(new, ending)
-                if step + 1 == max_new_tokens or decoder.stopped.all():
-                    break
-                logits = decoder.step(new)
+            begin = decoder.run_prefix()
+            with edit_rows(subject, decoder.editor):
+                logits = decoder.start(begin)
+                for step in range(max_new_tokens):
+                    new = _choose(logits, temperature, chances[decoder.prompt, step])
+                    live = ~decoder.stopped
+                    written = torch.stack([decoder.prompt, decoder.under, new])[:, live]
+                    for prompt, column, token in written.T.tolist():
+                        texts[prompt][column].append(token)
+                    decoder.stopped |= torch.isin(new, ending)
+                    if step + 1 == max_new_tokens or decoder.stopped.all():
+                        break
+                    logits = decoder.step(new)
             bar.update(len(group) * len(under))
     return texts
 
@@ -119,8 +121,8 @@ class _Decoder:
         self.editor = RowEditor(tables, Rows(self.under, self.prompt, self.mask))
         self.made = 0  # new tokens so far
 
-    def start(self) -> Tensor:
-        """Run the prompts; logits after them, (rows, vocab), fp32."""
+    def run_prefix(self) -> int:
+        """Run what all rows of a prompt share, without edits; returns its width."""
         (prompts, width), rounds = self.slots.shape, len(self.prompt) // len(self.slots)
         edited = (self.slots >= 0).any(0).nonzero()[:, 0]
         begin = min(int(edited[0]) if len(edited) else width, width - 1)
@@ -128,6 +130,11 @@ class _Decoder:
         if begin:
             self.subject.model.model(**first, past_key_values=self.cache, use_cache=True)
             self.cache.batch_select_indices(torch.arange(prompts, device=self.mask.device).repeat(rounds))
+        return begin
+
+    def start(self, begin: int) -> Tensor:
+        """Run the rest of the prompts; logits after them, (rows, vocab), fp32."""
+        rounds = len(self.prompt) // len(self.slots)
         ids, positions = (x[:, begin:].repeat(rounds, 1) for x in (self.batch.input_ids, self.batch.position_ids))
         return self._run(ids, positions, self.slots[:, begin:].repeat(rounds, 1))
 
@@ -145,14 +152,13 @@ class _Decoder:
 
     def _run(self, ids: Tensor, positions: Tensor, slots: Tensor) -> Tensor:
         self.editor.rows = Rows(self.under, self.prompt, slots)
-        with edit_rows(self.subject, self.editor):
-            hidden = self.subject.model.model(
-                input_ids=ids,
-                attention_mask=self.mask,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-            ).last_hidden_state
+        hidden = self.subject.model.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
         return unembed_last(self.subject, hidden)
 
     def _slots_of(self, new: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from mechinterp.anatomy import Anatomy
 from mechinterp.errors import MechinterpError
 from mechinterp.intervene import check_values, head_columns, neuron_columns, steering_vector
 from mechinterp.interventions import AblateHeads, Intervention, Steer
@@ -40,6 +41,10 @@ SHARE = 0.2
 class Place(NamedTuple):
     layer: int
     kind: int
+
+    def reader(self, anatomy: Anatomy) -> nn.Linear:
+        """What it is the input of; the residual stream has many."""
+        return anatomy.o_proj(self.layer) if self.kind == HEADS else anatomy.down_proj(self.layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,6 @@ class RowEditor:
 @contextmanager
 def edit_rows(subject: Subject, editor: RowEditor) -> Iterator[None]:
     """Apply the editor whenever the model's parts are called."""
-    anatomy = subject.anatomy
     with ExitStack() as stack:
         for place in editor.tables:
 
@@ -143,10 +147,9 @@ def edit_rows(subject: Subject, editor: RowEditor) -> Iterator[None]:
                 return editor.edit(place, output)
 
             if place.kind == RESIDUAL:
-                handle = anatomy.layers[place.layer].register_forward_hook(after)
+                handle = subject.anatomy.layers[place.layer].register_forward_hook(after)
             else:
-                module = anatomy.o_proj(place.layer) if place.kind == HEADS else anatomy.down_proj(place.layer)
-                handle = module.register_forward_pre_hook(before)
+                handle = place.reader(subject.anatomy).register_forward_pre_hook(before)
             stack.callback(handle.remove)
         yield
 
@@ -197,11 +200,11 @@ def tables_of(
         given = members[0].values  # type: ignore[union-attr]
         for layer, new in _values(subject, given, {layer for one in columns for layer in one}, what, prompts):
             touching = [i for i, one in enumerate(columns) if layer in one]
-            module = subject.anatomy.o_proj(layer) if kind == HEADS else subject.anatomy.down_proj(layer)
-            chosen = torch.zeros(len(touching), module.in_features, dtype=torch.bool)
+            place = Place(layer, kind)
+            chosen = torch.zeros(len(touching), place.reader(subject.anatomy).in_features, dtype=torch.bool)
             for k, i in enumerate(touching):
                 chosen[k, columns[i][layer]] = True
-            add(Place(layer, kind), [numbers[i] for i in touching], chosen, new)
+            add(place, [numbers[i] for i in touching], chosen, new)
     return tables
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, attention_by
 
 _NAME = "shared_prefix"
 
@@ -38,13 +38,11 @@ _prefix: ContextVar[Prefix | None] = ContextVar("prefix")
 @contextmanager
 def shared_prefix(subject: Subject, prefix: Prefix | None) -> Iterator[None]:
     """Rows that all begin with `prefix`, or (None) with their first token."""
-    before = subject.model.config._attn_implementation
     token = _prefix.set(prefix)
-    subject.model.set_attn_implementation(_NAME)
     try:
-        yield
+        with attention_by(subject, _NAME):
+            yield
     finally:
-        subject.model.set_attn_implementation(before)
         _prefix.reset(token)
 
 

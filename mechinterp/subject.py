@@ -1,7 +1,13 @@
-"""A subject: the checkpoint under test, with its tokenizer and anatomy."""
+"""The checkpoint under test.
+
+Subject         a model with its tokenizer and anatomy
+attention_by    switch to another attention kernel, for a block
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,3 +42,14 @@ class Subject:
     @property
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
+
+
+@contextmanager
+def attention_by(subject: Subject, kernel: str) -> Iterator[None]:
+    """Use one of transformers' attention kernels, such as "eager", the only one that returns attention weights."""
+    before = subject.model.config._attn_implementation
+    subject.model.set_attn_implementation(kernel)
+    try:
+        yield
+    finally:
+        subject.model.set_attn_implementation(before)

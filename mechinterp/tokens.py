@@ -6,14 +6,12 @@ batches          sequences -> (indices, Batch) pairs of similar lengths, with a 
 same_length      indices of sequences that need no padding
 last_logits      logits at the last position of each row
 unembed_last     the same from final hidden states
-eager_attention  switch to the kernel that gives attention weights, for a block
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -96,15 +94,3 @@ def unembed_last(subject: Subject, hidden: Tensor, tokens: Sequence[int] | None 
     weight = subject.anatomy.unembed.weight
     weight = weight if tokens is None else weight[list(tokens)]
     return linear(hidden[:, -1].contiguous().to(weight.device).float(), weight.float())
-
-
-@contextmanager
-def eager_attention(subject: Subject) -> Iterator[None]:
-    """Use the eager attention kernel, which returns attention weights; the other kernels never build them."""
-    config = subject.model.config
-    before = config._attn_implementation
-    subject.model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        subject.model.set_attn_implementation(before)

@@ -23,7 +23,7 @@ from mechinterp import (
     pad,
     value_vectors,
 )
-from mechinterp.tokens import eager_attention
+from mechinterp.subject import attention_by
 from tests.conftest import tiny_subject
 
 LAYERS = range(3)
@@ -66,7 +66,7 @@ def test_residual_and_attention(tiny, sequences):
     batch = pad(tiny, [sequences[1], sequences[3]])  # of the same length: nothing is padded
     places = [[11, 0, 5], [3, 10, 2]]
     found = captured(tiny, [sequences[1], sequences[3]], places)
-    with eager_attention(tiny), torch.no_grad():
+    with attention_by(tiny, "eager"), torch.no_grad():
         out = tiny.model(**batch.inputs(), output_hidden_states=True, output_attentions=True, use_cache=False)
     for row, chosen in enumerate(places):
         for layer in LAYERS:
