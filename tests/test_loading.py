@@ -443,6 +443,15 @@ def test_gguf_is_unpacked(packed):
         np.testing.assert_array_equal(ours.numpy(), unpacked[theirs])
 
 
+def test_gguf_is_read_once(packed, monkeypatch):
+    """A vocabulary of 150,000 takes seconds to read, and the loaders ask for it three times."""
+    read, real = [], gguf.GGUFReader
+    monkeypatch.setattr(gguf, "GGUFReader", counting := lambda path: read.append(path) or real(path))
+    open_(packed[0])
+    assert len(read) == 1
+    assert gguf.GGUFReader is counting
+
+
 def test_gguf_tokenizer(packed):
     """The tokenizer inside a .gguf reads a transcript as the original does."""
     text = "<think>- 27 - 25 + 49 = 51 (this works)\n</think>"
