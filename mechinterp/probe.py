@@ -90,8 +90,6 @@ def _newton(kernel: Tensor, labels: Tensor, weights: Tensor, steps: int) -> tupl
     layers, n, _ = kernel.shape
     y = (labels > 0).double().expand(layers, n)
     dual, bias = torch.zeros(layers, n, dtype=torch.float64), torch.zeros(layers, dtype=torch.float64)
-    system = torch.zeros(layers, n + 1, n + 1, dtype=torch.float64)
-    system[:, :n, n] = system[:, n, :n] = 1
     for _ in range(steps):
         f = torch.einsum("lij,lj->li", kernel, dual) + bias[:, None]
         p = torch.sigmoid(f)
@@ -99,7 +97,8 @@ def _newton(kernel: Tensor, labels: Tensor, weights: Tensor, steps: int) -> tupl
             return dual, bias
         curvature = (weights * p * (1 - p)).clamp(min=1e-9)
         target = f + weights * (y - p) / curvature
-        system[:, :n, :n] = kernel + torch.diag_embed(1 / curvature)
-        solution = torch.linalg.solve(system, torch.cat([target, target.new_zeros(layers, 1)], dim=1))
-        dual, bias = solution[:, :n], solution[:, n]
+        factor = torch.linalg.cholesky(kernel + torch.diag_embed(1 / curvature))
+        solved = torch.cholesky_solve(torch.stack([target, torch.ones_like(target)], dim=-1), factor)
+        bias = solved[..., 0].sum(1) / solved[..., 1].sum(1)  # with it the dual coefficients sum to 0
+        dual = solved[..., 0] - bias[:, None] * solved[..., 1]
     raise MechinterpError(f"fit_probes: no minimum was found in {steps} steps; use a larger penalty")
