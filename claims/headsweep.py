@@ -104,7 +104,7 @@ def sweep_heads(lab: Laboratory, replaced_by: str) -> HeadSweep:
     Args:
         replaced_by: "zero", or "minimal_pair": the heads' outputs on the same text with the other target.
     """
-    return lab.remember((sweep_heads, replaced_by), lambda: _sweep(lab, replaced_by))
+    return lab.remember(_sweeps, lambda: _sweeps(lab))[replaced_by]
 
 
 def single_heads(lab: Laboratory, most: int = 5) -> dict[str, Any]:
@@ -149,46 +149,53 @@ def _result_places(lab: Laboratory) -> tuple[list[Sequence[int]], list[list[int]
     return [one.input_ids for one in sited], [one + [-1] * (width - len(one)) for one in result]
 
 
-def _sweep(lab: Laboratory, replaced_by: str) -> HeadSweep:
+def _sweeps(lab: Laboratory) -> dict[str, HeadSweep]:
+    """By kind of replacement; both in one sweep, which runs the prompts once."""
     observed, rows = lab.observed, lab.sweep_rows("correct", "target_edited")
     prompts, places = _result_places(lab)
-    values = _of_the_partner(lab, prompts, places) if replaced_by == "minimal_pair" else None
-    selected = mi.AblateHeads(lab.heads, values)
-    sets = mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)
-    metric = _verdict_and_activation(lab)
+    kinds = {"zero": None, "minimal_pair": _of_the_partner(lab, prompts, places)}
+    sets = [lab.heads, *mi.matched_head_sets(lab.heads, observed.head_norms, draws=SWEEP_DRAWS, seed=lab.seed)]
     swept = mi.sweep(
         lab.subject,
         prompts,
-        [None, selected, *(mi.AblateHeads(heads, values) for heads in sets)],
-        metric,
+        [None, *(mi.AblateHeads(heads, values) for values in kinds.values() for heads in sets)],
+        _verdict_and_activation(lab),
         scope=mi.at(places),
         store=lab.store,
-        progress=f"heads, {replaced_by}",
+        progress="sets of heads",
     )
     log_odds, activation = swept.permute(2, 1, 0).numpy()  # (interventions, rows) each
     layers, neurons = (list(part) for part in zip(*lab.success_values, strict=True))
-    return HeadSweep(
-        n=len(rows) // 2,
-        right=observed.right[rows],
-        log_odds_observed=observed.log_odds[rows],
-        log_odds_clean=log_odds[0],
-        log_odds=log_odds[1],
-        log_odds_random=log_odds[2:],
-        activation_observed=observed.neurons[rows][:, layers, neurons].mean(1).numpy(),
-        activation_clean=activation[0],
-        activation=activation[1],
-        activation_random=activation[2:],
-        log_odds_everywhere=lab.remember(_everywhere, lambda: _everywhere(lab, prompts)),
-        damage=lab.remember(_damage, lambda: _damage(lab)),
-    )
+    everywhere, damage = _everywhere(lab, prompts), _damage(lab)
+    return {
+        kind: HeadSweep(
+            n=len(rows) // 2,
+            right=observed.right[rows],
+            log_odds_observed=observed.log_odds[rows],
+            log_odds_clean=log_odds[0],
+            log_odds=log_odds[first],
+            log_odds_random=log_odds[first + 1 : first + len(sets)],
+            activation_observed=observed.neurons[rows][:, layers, neurons].mean(1).numpy(),
+            activation_clean=activation[0],
+            activation=activation[first],
+            activation_random=activation[first + 1 : first + len(sets)],
+            log_odds_everywhere=everywhere,
+            damage=damage,
+        )
+        for kind, first in zip(kinds, range(1, len(log_odds), len(sets)), strict=True)
+    }
 
 
 def _of_the_partner(lab: Laboratory, prompts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> dict:
     """What the heads read out at these places of the same text with the other target, by layer."""
     subject = lab.subject
-    with mi.capture(subject, places, heads=range(subject.anatomy.n_layers)) as seen:
-        mi.last_logits(subject, mi.pad(subject, prompts))
-    return {layer: z.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for layer, z in seen.heads.items()}
+
+    def make() -> dict[str, Tensor]:
+        with mi.capture(subject, places, heads=range(subject.anatomy.n_layers)) as seen:
+            mi.last_logits(subject, mi.pad(subject, prompts))
+        return {str(layer): z.unflatten(0, (-1, 2)).flip(1).flatten(0, 1).cpu() for layer, z in seen.heads.items()}
+
+    return {int(layer): values for layer, values in lab.kept("heads of the partner", make, places).items()}
 
 
 def _verdict_and_activation(lab: Laboratory) -> mi.Metric:
