@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fixtures.countdown import Expression, Problem, make_problems
-from fixtures.rollouts import RIGHT_WORDS, WRONG_WORDS, answer, classify, has_equation, is_solved, parse_rollout
+from fixtures.rollouts import RIGHT_WORDS, WRONG_WORDS, answer, classify, is_solved, parse_rollout
 from fixtures.transcripts import complete, make_transcripts, verdict
 
 law = settings(deadline=None, derandomize=True, max_examples=80)
@@ -199,18 +199,3 @@ def test_bounds_hold(text):
     """Thousands of parentheses, factors or digits neither raise nor have a value."""
     assert [attempt.value for attempt in parse_rollout(text, PROBLEM)] in ([], [None])
     assert not is_solved(f"<answer>{text}</answer>", PROBLEM)
-
-
-@pytest.mark.parametrize(
-    ("text", "whether"),
-    [
-        ("<answer> 1 + 2 </answer>", True),
-        ("<answer> 7 </answer>", True),
-        ("<answer> no </answer>", False),
-        ("<answer> 1 + </answer>", False),
-        ("<answer> 1 + 2 = 3 </answer>", False),
-        ("1 + 2", False),
-    ],
-)
-def test_equation_is_an_expression_in_the_tags(text, whether):
-    assert has_equation(text) is whether

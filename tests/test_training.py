@@ -42,7 +42,7 @@ def test_right_answer_is_worth_one(problem):
     ("text", "form"),
     [
         (answered("1 + 2"), FORMAT),
-        (answered("no"), 0),
+        (answered("no"), FORMAT),
         (answered(""), 0),
         (answered("1 + 2").replace("</think>", ""), 0),
         (answered("1 + 2").replace("</answer>", ""), 0),
