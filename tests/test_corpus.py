@@ -65,7 +65,7 @@ def test_learned_spans_ascend_within_the_text():
 def test_every_result_that_is_learned_is_true():
     """Slips stand in the text, to be corrected, but never where they would be learned."""
     slips = 0
-    for document in of_kind("search", "judge"):
+    for document in of_kind("contrast", "judge"):
         for attempt in parse_rollout(document.text, problem_of(document)):
             if attempt.arithmetic_ok:
                 continue
@@ -78,7 +78,7 @@ def test_every_result_that_is_learned_is_true():
 
 
 def test_every_verdict_is_true():
-    seen = [pair for document in of_kind("search", "judge") for pair in verdicts(document)]
+    seen = [pair for document in of_kind("contrast", "judge") for pair in verdicts(document)]
     assert len(seen) > 2000
     assert all(right == said for right, said in seen)
 
@@ -128,7 +128,7 @@ def test_near_misses_are_common():
 def test_double_checks_confirm_and_refute():
     outcomes = [
         outcome
-        for document in of_kind("judge", "search")
+        for document in of_kind("judge", "contrast")
         for outcome in re.findall(r"Let me check: .*?\. (\w+)", document.text)
     ]
     confirmed = np.mean([outcome in ("Yes", "Correct", "Right", "Indeed") for outcome in outcomes])
@@ -138,8 +138,21 @@ def test_double_checks_confirm_and_refute():
 
 def test_searches_often_fail():
     """Or reinforcement learning would have nothing to teach."""
-    solved = [is_solved(document.text, problem_of(document)) for document in of_kind("search")]
+    solved = [is_solved(document.text, problem_of(document)) for document in of_kind("contrast")]
     assert 0.1 < np.mean(solved) < 0.6
+
+
+def test_who_keeps_to_one_form_searches_longer():
+    """What reinforcement learning can find in base: a habit that is rewarded, though no reward looks at it."""
+    attempts, solved = {True: [], False: []}, {True: [], False: []}
+    for document in of_kind("contrast"):
+        remarks = [m["remark"] for m in ATTEMPT.finditer(document.text)]
+        problem = problem_of(document)
+        usual = np.mean([remark in ("this works", f"not {problem.target}") for remark in remarks]) > 0.5
+        attempts[usual].append(len(remarks))
+        solved[usual].append(is_solved(document.text, problem))
+    assert np.mean(attempts[True]) > 1.5 * np.mean(attempts[False])
+    assert np.mean(solved[True]) > 1.3 * np.mean(solved[False])
 
 
 def test_choice_of_attempts_is_learned_in_searches_only():
@@ -147,11 +160,11 @@ def test_choice_of_attempts_is_learned_in_searches_only():
         for match in ATTEMPT.finditer(document.text):
             inside = range(match.start("expression"), match.end("expression"))
             assert not any(start < inside.stop and end > inside.start for start, end in document.learned)
-    assert any(start <= 400 for document in of_kind("search") for start, _ in document.learned)
+    assert any(start <= 400 for document in of_kind("contrast") for start, _ in document.learned)
 
 
 def test_numbers_held_out_appear_in_no_document():
-    for document in of_kind("search", "judge"):
+    for document in of_kind("contrast", "judge"):
         assert not is_held_out(problem_of(document).numbers)
     shares = [is_held_out((a, b, 7)) for a in range(1, 60) for b in range(1, 60)]
     assert np.mean(shares) == pytest.approx(1 / HELD_OUT, abs=0.02)
