@@ -17,13 +17,13 @@ from fixtures.transcripts import make_transcripts
 from mechinterp import Subject
 
 LENGTH = 165  # tokens of a prompt
-MODELS = ("base", "real")  # r1 has the shape of base
+MODELS = ("r1", "real")
 
 
 @cache
 def _subject(name: str) -> Subject:
-    """The shipped base, or the checkpoint that REAL_MODEL names."""
-    spec = "base" if name == "base" else os.environ.get("REAL_MODEL")
+    """The shipped r1, or the checkpoint that REAL_MODEL names."""
+    spec = "r1" if name == "r1" else os.environ.get("REAL_MODEL")
     if not spec:
         pytest.skip("set REAL_MODEL to a .gguf file or a folder, such as Qwen2.5-Coder-0.5B, to run these")
     return load(resolve(spec), device="cpu", dtype="float32")

@@ -45,7 +45,7 @@ def random_sets(subject, n):
 
 def few(kind, model, of, small, large):
     """How many interventions are timed: all of ours, a few of a loop's."""
-    return of if kind is Ours else min(of, large if model == "base" else small)
+    return of if kind is Ours else min(of, large if model == "r1" else small)
 
 
 class TestEveryHead:
@@ -58,7 +58,7 @@ class TestEveryHead:
         n = few(kind, model, len(sets), small=2, large=24)
         timed_by = kind(subject)
         run = lambda: timed_by.ablated(ids, sets[-n:], everywhere=False)  # noqa: E731
-        rounds = 3 if model == "base" or kind is Ours else 1
+        rounds = 3 if model == "r1" or kind is Ours else 1
         found = timed(benchmark, run, of=len(sets), measured=n, rounds=rounds, what=kind.name)
         agree(found, Ours(subject).ablated(ids, sets[-n:], everywhere=False))
 
@@ -73,15 +73,15 @@ class TestRandomSets:
 
     @in_each_library
     def test_library(self, benchmark, kind, model, subject, prompts):
-        n_prompts = 16 if model == "base" else 4
+        n_prompts = 16 if model == "r1" else 4
         benchmark.group = (
             f"{label(model)}: {SETS} sets of {SET_SIZE} heads at all positions, {n_prompts} prompts of 165 tokens"
         )
         sets, ids = random_sets(subject, SETS), prompts(n_prompts)
-        n = min(len(sets), (200 if kind is Ours else 24) if model == "base" else 8)
+        n = min(len(sets), (200 if kind is Ours else 24) if model == "r1" else 8)
         timed_by = kind(subject)
         run = lambda: timed_by.ablated(ids, sets[:n], everywhere=True)  # noqa: E731
-        found = timed(benchmark, run, of=len(sets), measured=n, rounds=3 if model == "base" else 1, what=kind.name)
+        found = timed(benchmark, run, of=len(sets), measured=n, rounds=3 if model == "r1" else 1, what=kind.name)
         agree(found, Ours(subject).ablated(ids, sets[:n], everywhere=True))
 
 
@@ -94,7 +94,7 @@ class TestCapture:
         ids, timed_by = prompts(16), kind(subject)
         layers = range(0, subject.anatomy.n_layers, max(1, subject.anatomy.n_layers // SITES))[:SITES]
         run = lambda: timed_by.captured(ids, layers, layers)  # noqa: E731
-        found = timed(benchmark, run, rounds=15 if model == "base" else 3, what=kind.name)
+        found = timed(benchmark, run, rounds=15 if model == "r1" else 3, what=kind.name)
         assert len(found) == 2 * SITES
         ours = Ours(subject).captured(ids, layers, layers)
         key = lambda site: (site.shape[-1], float(site.flatten()[0]))  # noqa: E731  (libraries order them differently)
@@ -103,7 +103,7 @@ class TestCapture:
     def test_bare_pass(self, benchmark, model, subject, prompts):
         benchmark.group = f"{label(model)}: capture of 12 sites, 16 prompts of 165 tokens"
         ids = prompts(16)
-        timed(benchmark, lambda: bare(subject, ids), rounds=15 if model == "base" else 3, what="bare pass")
+        timed(benchmark, lambda: bare(subject, ids), rounds=15 if model == "r1" else 3, what="bare pass")
 
 
 class TestGeneration:
@@ -112,14 +112,14 @@ class TestGeneration:
     @in_each_library
     def test_library(self, benchmark, kind, model, subject, prompts):
         benchmark.group = f"{label(model)}: 64 prompts x {NEW} new tokens under a head ablation"
-        n = 64 if model == "base" else 16
+        n = 64 if model == "r1" else 16
         ids, heads, timed_by = prompts(n), [(subject.anatomy.n_layers // 2, 1)], kind(subject)
         found = timed(benchmark, lambda: timed_by.generated(ids, heads, NEW), of=64, measured=n, what=kind.name)
         assert (found == Ours(subject).generated(ids, heads, NEW)).float().mean() > 0.98  # ties are broken by rounding
 
     def test_without_a_cache(self, benchmark, model, subject, prompts):
         benchmark.group = f"{label(model)}: 64 prompts x {NEW} new tokens under a head ablation"
-        n = 16 if model == "base" else 2
+        n = 16 if model == "r1" else 2
         ids, heads = prompts(n), [(subject.anatomy.n_layers // 2, 1)]
         run = lambda: PlainHooks(subject).generated(ids, heads, NEW, cached=False)  # noqa: E731
         timed(benchmark, run, of=64, measured=n, what="plain hooks, no KV cache")
@@ -137,7 +137,7 @@ def agree(found, ours):
 @pytest.mark.parametrize("kind", [NNsight, TransformerLens])
 def test_others_have_their_own_weights(kind, subject, model):
     """Nothing that they do to a model can slow the others down."""
-    if model != "base":
+    if model != "r1":
         pytest.skip("once is enough")
     theirs = kind(subject)
     module = theirs.bridge if kind is TransformerLens else theirs.model._module
