@@ -90,6 +90,8 @@ def test_the_verdict_is_linearly_decodable(
 @pytest.mark.parametrize("says", ["success", "failure"])
 def test_the_probe_names_verification_words(lab: Laboratory, says: str, judge: Callable[[Evidence], None]) -> None:
     """The probe's direction, through the unembedding, names verification words."""
+    import torch
+
     sign, tokens = (1, lab.lexicon.success) if says == "success" else (-1, lab.lexicon.failure)
     probe, right = lab.probes["open_paren"], lab.right(lab.judge)
     selected = naming(lab, sign * probe.directions, tokens)  # (layers,)
@@ -101,16 +103,19 @@ def test_the_probe_names_verification_words(lab: Laboratory, says: str, judge: C
             f"the probe of layer {layer} reads the verdict with accuracy {reads:.2f}; 0.75 is needed"
         )
 
-    def refitted(labels: Tensor, problems: np.ndarray) -> np.ndarray:
-        """The measure for probes fitted anew to the judging half."""
+    def refitted(labels: Tensor, problems: np.ndarray) -> Tensor:
+        """Directions (..., d_model) of probes fitted anew to these problems of the judging half."""
         rows = (3 * problems[:, None] + np.arange(3)).ravel()
-        directions = fit_balanced(held_out[rows][:, [layer]], labels[..., rows]).directions[..., 0, :]
-        return naming(lab, sign * directions, tokens)
+        return sign * fit_balanced(held_out[rows][:, [layer]], labels[..., rows]).directions[..., 0, :]
+
+    def resampled(draws: np.ndarray) -> np.ndarray:
+        return naming(lab, torch.stack([refitted(right, problems) for problems in draws]), tokens)
 
     n = len(right) // 3
-    effect = float(refitted(right, np.arange(n)))
-    low, high = mi.statistic_interval(lambda chosen: float(refitted(right, chosen)), n, seed=lab.seed, resamples=DRAWS)
-    null = refitted(lab.shuffled(lab.judge, DRAWS), np.arange(n))
+    everyone = np.arange(n)
+    effect = float(resampled(everyone[None])[0])
+    low, high = mi.statistic_interval(resampled, n, seed=lab.seed, resamples=DRAWS, at_once=True)
+    null = naming(lab, refitted(lab.shuffled(lab.judge, DRAWS), everyone), tokens)
     bar = np.quantile(naming(lab, random_directions(lab, DRAWS), tokens), 0.95)
     top = mi.nearest_tokens(lab.subject, sign * probe.directions[[layer]], 20)[0]
     judge(

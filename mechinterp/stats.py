@@ -33,20 +33,25 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, seed: int) -> Interva
 
 
 def statistic_interval(
-    statistic: Callable[[np.ndarray], float], n: int, *, seed: int, resamples: int = RESAMPLES
+    statistic: Callable[[np.ndarray], Any], n: int, *, seed: int, resamples: int = RESAMPLES, at_once: bool = False
 ) -> Interval:
-    """Percentile bootstrap interval of `statistic(indices of problems)` for n problems."""
+    """Percentile bootstrap interval of `statistic(indices of problems)` for n problems.
+
+    Args:
+        at_once: the statistic takes the indices of many resamples (r, n) and gives (r,).
+    """
     if n < 2:
         raise MechinterpError(f"an interval needs at least 2 problems, got {n}")
+    many = statistic if at_once else lambda rows: np.array([statistic(chosen) for chosen in rows])
     result = stats.bootstrap(
         (np.arange(n),),
-        lambda chosen: statistic(np.asarray(chosen)),
+        lambda rows, axis: many(np.atleast_2d(rows)),
         n_resamples=resamples,
-        vectorized=False,
+        vectorized=True,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return _around(statistic(np.arange(n)), result)
+    return _around(float(many(np.arange(n)[None])[0]), result)
 
 
 def share_interval(values: Sequence[float] | np.ndarray, *, seed: int) -> Interval:

@@ -77,6 +77,18 @@ def test_statistic_interval_resamples_problems():
     assert any(len(set(row)) < 7 for row in drawn)
 
 
+@given(st.integers(2, 30), st.integers(0, 9))
+def test_statistic_interval_at_once(n, seed):
+    """Many resamples at a time, or one by one: the same interval."""
+    data = np.random.default_rng(seed).normal(size=n)
+    one, many = (
+        statistic_interval(lambda chosen: np.median(data[chosen], axis=-1), n, seed=seed, resamples=60, at_once=at_once)
+        for at_once in (False, True)
+    )
+    assert one == many
+    assert one[0] < one[1]
+
+
 @given(data=numbers, seed=st.integers(0, 9))
 def test_interval_holds_the_mean(data, seed):
     """An interval is finite, in order and holds the mean of the sample; of constant data, rounding aside, it is it."""
