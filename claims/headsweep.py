@@ -215,17 +215,20 @@ def _verdict_and_activation(lab: Laboratory) -> mi.Metric:
 
 
 def _everywhere(lab: Laboratory, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-    """Log-odds with the heads off at all positions."""
-    swept = mi.sweep(
-        lab.subject,
-        prompts,
-        [mi.AblateHeads(lab.heads)],
-        lab.verdict_metric,
-        scope=mi.everywhere,
-        store=lab.store,
-        progress="heads, all positions",
-    )
-    return swept[:, 0].numpy()
+    """Log-odds with the heads off at all positions: one edit, with nothing to share, so plain passes."""
+    import torch
+
+    from fixtures.observations import verdict_log_odds
+
+    def make() -> dict[str, Tensor]:
+        found = torch.empty(len(prompts), dtype=torch.float64)
+        with mi.ablate_heads(lab.subject, lab.heads):
+            for rows, batch in mi.batches(lab.subject, prompts, progress="heads, all positions"):
+                logits = mi.last_logits(lab.subject, batch)
+                found[rows] = torch.from_numpy(verdict_log_odds(logits, lab.observed.verdicts))
+        return {"log_odds": found}
+
+    return lab.kept("heads off everywhere", make, lab.heads)["log_odds"].numpy()
 
 
 def _damage(lab: Laboratory) -> np.ndarray:

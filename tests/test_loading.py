@@ -443,11 +443,13 @@ def test_gguf_is_unpacked(packed):
         np.testing.assert_array_equal(ours.numpy(), unpacked[theirs])
 
 
-def test_gguf_is_read_once(packed, monkeypatch):
-    """A vocabulary of 150,000 takes seconds to read, and the loaders ask for it three times."""
+def test_gguf_is_read_once(packed, monkeypatch, tmp_path):
+    """A vocabulary of 150,000 takes seconds to read, and the loaders ask for it three times, by several names."""
     read, real = [], gguf.GGUFReader
     monkeypatch.setattr(gguf, "GGUFReader", counting := lambda path: read.append(path) or real(path))
-    open_(packed[0])
+    (tmp_path / "linked.gguf").symlink_to(packed[0])
+    monkeypatch.chdir(tmp_path)
+    open_("linked.gguf")
     assert len(read) == 1
     assert gguf.GGUFReader is counting
 
