@@ -155,6 +155,22 @@ def test_who_keeps_to_one_form_searches_longer():
     assert np.mean(solved[True]) > 1.3 * np.mean(solved[False])
 
 
+def test_who_keeps_to_one_form_stops_at_a_success():
+    """And checks it, where the others go on: there too a form is rewarded that no reward looks at."""
+    after = {True: [], False: []}
+    checked = {True: [], False: []}
+    for document in of_kind("contrast"):
+        goal = problem_of(document).target
+        found = next((m for m in ATTEMPT.finditer(document.text) if int(m["result"]) == goal), None)
+        if found:
+            rest = document.text[found.end() :]
+            usual = found["remark"] == "this works"
+            after[usual].append(bool(ATTEMPT.search(rest)))
+            checked[usual].append(rest.startswith("\nLet me check"))
+    assert np.mean(after[True]) < 0.1 < 0.4 < np.mean(after[False])
+    assert 0.3 < np.mean(checked[True]) < np.mean(checked[False])
+
+
 def test_choice_of_attempts_is_learned_in_searches_only():
     for document in of_kind("judge"):
         for match in ATTEMPT.finditer(document.text):

@@ -54,12 +54,11 @@ def test_base_writes_in_many_words():
 
 
 def test_r1_keeps_to_one_form():
-    """The bar was 0.95. It is reached, nearly, where an attempt failed; 0.92 of all verdicts is what the card says."""
-    assert table("r1")["published_form"] >= max(0.87, table("base")["published_form"] + 0.25)
-    assert table("r1")["published_wrong"] >= 0.9
+    assert table("r1")["published_form"] >= 0.95
 
 
 def test_answers_are_checked_again():
+    """In base. The check earns r1 nothing and costs it tokens, and it all but gives it up."""
     assert table("base")["double_checks"] > 0.05
 
 
