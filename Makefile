@@ -32,7 +32,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.table build/bench.json
 
 base r1: $(VENV)/.test
-	$(BIN)/python -m fixtures.training $@ --seed $(SEED)
+	$(BIN)/python -m fixtures.organisms.training $@ --seed $(SEED)
 
 clean:
 	rm -rf $(VENV)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from fixtures.checkpoints import resolve
-from fixtures.countdown import make_problems
 from fixtures.loading import load
-from fixtures.transcripts import make_transcripts
+from fixtures.task.countdown import make_problems
+from fixtures.task.transcripts import make_transcripts
 from mechinterp import Subject
 
 LENGTH = 165  # tokens of a prompt

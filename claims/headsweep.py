@@ -15,7 +15,7 @@ import numpy as np
 
 import mechinterp as mi
 from claims.laboratory import SWEEP_DRAWS, Laboratory
-from fixtures.plain_text import PASSAGES
+from fixtures.task.plain_text import PASSAGES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fixtures.countdown import make_problems
-from fixtures.transcripts import Transcript, make_transcripts
+from fixtures.task.countdown import make_problems
+from fixtures.task.transcripts import Transcript, make_transcripts
 from mechinterp.evidence import PreconditionUnmet
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Laboratory:
     def observed(self) -> Observations:
         """Every transcript, run once, after the instruments were checked on this very model."""
         from fixtures.observations import observe
-        from fixtures.sites import site
+        from fixtures.task.sites import site
         from mechinterp import check_instruments
 
         transcripts = the_transcripts(self.n_problems, self.seed)
@@ -283,7 +283,8 @@ def open_for(subject: Subject, option: Namespace, folder: Path | None) -> Labora
     from mechinterp import Store, code_digest
 
     root = Path(__file__).resolve().parent.parent
-    ours = [root / "claims", *sorted((root / "fixtures").glob("*.py"))]
+    fixtures = root / "fixtures"
+    ours = [root / "claims", fixtures / "task", fixtures / "lexicon.py", fixtures / "observations.py"]
     store = None if folder is None else Store(folder, subject, code=code_digest(ours))
     return Laboratory(subject, option.n_problems, option.seed, store)
 

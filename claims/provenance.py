@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fixtures.checkpoints import Checkpoint
-from fixtures.fingerprint import fingerprint
+from fixtures.checkpoints import Checkpoint, fingerprint
 from mechinterp.errors import MechinterpError
 from reports.schema import SubjectFacts
 

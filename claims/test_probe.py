@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from claims.laboratory import Laboratory
     from fixtures.observations import Half
-    from fixtures.transcripts import Transcript
+    from fixtures.task.transcripts import Transcript
 
 
 @claim(

@@ -45,11 +45,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fixtures.countdown import make_problems
 from fixtures.lexicon import FAILURE, SUCCESS, lexicon, vocabulary
-from fixtures.sites import verdict_tokens
-from fixtures.training.vocabulary import words
-from fixtures.transcripts import complete, make_transcripts
+from fixtures.organisms.training.vocabulary import words
+from fixtures.task.countdown import make_problems
+from fixtures.task.sites import verdict_tokens
+from fixtures.task.transcripts import complete, make_transcripts
 from mechinterp import Subject
 from mechinterp.intervene import Head, Neuron
 

@@ -13,10 +13,9 @@ from huggingface_hub import constants, errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import hub
-from fixtures.aliases import CLAIM_KEY, read_aliases
-from fixtures.checkpoints import Checkpoint, locate, precheck, resolve
-from fixtures.weight_files import weights_in
+from fixtures.checkpoints import Checkpoint, hub, locate, precheck, resolve
+from fixtures.checkpoints.aliases import CLAIM_KEY, read_aliases
+from fixtures.checkpoints.weight_files import weights_in
 from mechinterp.errors import MechinterpError
 
 ROOT = Path(__file__).parents[1]
@@ -426,8 +425,8 @@ def test_neither_code_nor_pickles_are_fetched():
 def test_torch_stays_out():
     """Resolving a model and importing the fingerprint load neither torch nor transformers."""
     code = (
-        "import sys; import fixtures.checkpoints, fixtures.fingerprint; fixtures.checkpoints.resolve('base');"
-        "fixtures.fingerprint.fingerprint(fixtures.checkpoints.resolve('base'));"
+        "import sys; import fixtures.checkpoints, fixtures.checkpoints; fixtures.checkpoints.resolve('base');"
+        "fixtures.checkpoints.fingerprint(fixtures.checkpoints.resolve('base'));"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.countdown import Problem
-from fixtures.rollouts import classify, is_solved, parse_rollout
-from fixtures.training.batches import IGNORED, STEP, Batches, encode
-from fixtures.training.corpus import CURRICULUM, HELD_OUT, is_held_out, make_document
-from fixtures.training.tokenizer import build_tokenizer
-from fixtures.transcripts import near
+from fixtures.organisms.training.batches import IGNORED, STEP, Batches, encode
+from fixtures.organisms.training.corpus import CURRICULUM, HELD_OUT, is_held_out, make_document
+from fixtures.organisms.training.tokenizer import build_tokenizer
+from fixtures.task.countdown import Problem
+from fixtures.task.rollouts import classify, is_solved, parse_rollout
+from fixtures.task.transcripts import near
 from mechinterp.stats import auc
 
 ATTEMPT = re.compile(r"^- (?P<expression>[\d +-]+) = .*?(?P<result>\d+) \((?P<remark>[^()]*)\)$", re.MULTILINE)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.countdown import Expression, Problem, expressions, make_problems, solutions
+from fixtures.task.countdown import Expression, Problem, expressions, make_problems, solutions
 from mechinterp.errors import MechinterpError
 
 law = settings(deadline=None, derandomize=True, max_examples=60)

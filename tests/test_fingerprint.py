@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from fixtures.checkpoints import resolve
-from fixtures.fingerprint import fingerprint
+from fixtures.checkpoints import fingerprint, resolve
 from mechinterp.errors import MechinterpError
 
 

@@ -30,11 +30,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from fixtures.checkpoints import precheck, resolve
-from fixtures.fingerprint import fingerprint
-from fixtures.gguf_header import read_header
+from fixtures.checkpoints import fingerprint, precheck, resolve
+from fixtures.checkpoints.gguf_header import read_header
 from fixtures.loading import load, place
-from fixtures.training.tokenizer import build_tokenizer
+from fixtures.organisms.training.tokenizer import build_tokenizer
 from mechinterp.errors import MechinterpError
 from mechinterp.subject import Subject
 

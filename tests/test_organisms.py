@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fixtures.training.measure import PROBLEMS, full_table, moved
-from fixtures.training.tokenizer import build_tokenizer
+from fixtures.organisms.training.measure import PROBLEMS, full_table, moved
+from fixtures.organisms.training.tokenizer import build_tokenizer
 
 ORGANISMS = Path(__file__).parents[1] / "fixtures" / "organisms"
 each = pytest.mark.parametrize("name", ["base", "r1"])

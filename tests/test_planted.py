@@ -9,11 +9,11 @@ from planted import TRUTH, planted, save
 
 import mechinterp as mi
 from fixtures.checkpoints import resolve
-from fixtures.countdown import make_problems
 from fixtures.lexicon import lexicon, vocabulary
 from fixtures.loading import load
 from fixtures.observations import Observations, observe
-from fixtures.transcripts import make_transcripts
+from fixtures.task.countdown import make_problems
+from fixtures.task.transcripts import make_transcripts
 
 VERIFYING = ["planted", "redundant", "decoy"]
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fixtures.countdown import Expression, Problem, make_problems
-from fixtures.rollouts import RIGHT_WORDS, WRONG_WORDS, answer, classify, is_solved, parse_rollout
-from fixtures.transcripts import complete, make_transcripts, verdict
+from fixtures.task.countdown import Expression, Problem, make_problems
+from fixtures.task.rollouts import RIGHT_WORDS, WRONG_WORDS, answer, classify, is_solved, parse_rollout
+from fixtures.task.transcripts import complete, make_transcripts, verdict
 
 law = settings(deadline=None, derandomize=True, max_examples=80)
 PROBLEM = Problem((27, 25, 49), 51)

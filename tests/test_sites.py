@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.countdown import make_problems
-from fixtures.sites import site, verdict_tokens
-from fixtures.transcripts import make_transcripts, verdict
+from fixtures.task.countdown import make_problems
+from fixtures.task.sites import site, verdict_tokens
+from fixtures.task.transcripts import make_transcripts, verdict
 from mechinterp.errors import MechinterpError
 from tests.tokenizers_for_tests import by_digit, by_number, gluing, ignorant, joining
 

@@ -12,7 +12,7 @@ import pytest
 from untrained import save
 
 from claims.claim import CASES
-from fixtures.aliases import read_aliases
+from fixtures.checkpoints.aliases import read_aliases
 from reports.schema import read_report
 
 ROOT = Path(__file__).parent.parent

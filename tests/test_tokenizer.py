@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
-from fixtures.countdown import make_problems
-from fixtures.training.architecture import organism_config
-from fixtures.training.tokenizer import build_tokenizer
-from fixtures.training.vocabulary import FAILURE, SUCCESS, TAGS, words
-from fixtures.transcripts import complete, make_transcripts
+from fixtures.organisms.training.architecture import organism_config
+from fixtures.organisms.training.tokenizer import build_tokenizer
+from fixtures.organisms.training.vocabulary import FAILURE, SUCCESS, TAGS, words
+from fixtures.task.countdown import make_problems
+from fixtures.task.transcripts import complete, make_transcripts
 
 TOKENIZER = build_tokenizer()
 TRANSCRIPTS = make_transcripts(make_problems(4, seed=3), seed=3)

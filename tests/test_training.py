@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
-from fixtures.countdown import make_problems, solutions
-from fixtures.rollouts import is_solved
-from fixtures.training import base, pipeline, progress, r1
-from fixtures.training.optimizer import muon_and_adamw
-from fixtures.training.reward import FORMAT, RIGHT, equation_reward, format_reward
-from fixtures.training.tokenizer import build_tokenizer
+from fixtures.organisms.training import base, clock, pipeline, r1
+from fixtures.organisms.training.optimizer import muon_and_adamw
+from fixtures.organisms.training.reward import FORMAT, RIGHT, equation_reward, format_reward
+from fixtures.organisms.training.tokenizer import build_tokenizer
+from fixtures.task.countdown import make_problems, solutions
+from fixtures.task.rollouts import is_solved
 from mechinterp import MechinterpError
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def small(monkeypatch):
     """The trainings at a size for tests."""
     monkeypatch.setattr(base, "organism_config", untrained.config)
     monkeypatch.setattr(base, "TOKENS", 1024)
-    monkeypatch.setattr(progress, "quick_table", lambda *_: {"arithmetic": 0.5})
+    monkeypatch.setattr(clock, "quick_table", lambda *_: {"arithmetic": 0.5})
     monkeypatch.setattr(r1, "BUDGET", 12)
     monkeypatch.setattr(r1, "PROBLEMS", 2)
     monkeypatch.setattr(r1, "ROLLOUTS", 2)
@@ -178,13 +178,13 @@ def test_r1_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 
 def test_r1_needs_its_base(tmp_path):
-    with pytest.raises(MechinterpError, match=r"no trained model; run `python -m fixtures\.training base --seed 9"):
+    with pytest.raises(MechinterpError, match=r"run `python -m fixtures\.organisms\.training base --seed 9"):
         pipeline.train("r1", tmp_path, seed=9)
 
 
 def test_command_line_ends_in_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "fixtures.training", "ship", "--work", str(tmp_path)],
+        [sys.executable, "-m", "fixtures.organisms.training", "ship", "--work", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.countdown import Expression, Problem, make_problems, solutions
-from fixtures.transcripts import complete, make_transcripts, opening, verdict, write_transcript
+from fixtures.task.countdown import Expression, Problem, make_problems, solutions
+from fixtures.task.transcripts import complete, make_transcripts, opening, verdict, write_transcript
 from mechinterp.errors import MechinterpError
 
 law = settings(deadline=None, derandomize=True, max_examples=25)

@@ -14,8 +14,8 @@ from functools import cache
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from fixtures.countdown import make_problems
-from fixtures.transcripts import complete, make_transcripts
+from fixtures.task.countdown import make_problems
+from fixtures.task.transcripts import complete, make_transcripts
 
 _QWEN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fixtures.training.architecture import organism_config
-from fixtures.training.tokenizer import build_tokenizer
+from fixtures.organisms.training.architecture import organism_config
+from fixtures.organisms.training.tokenizer import build_tokenizer
 
 SHAPE = {
     "hidden_size": 64,
