@@ -287,5 +287,5 @@ def _finding(item: pytest.Item, claim: Claim, error: BaseException | None, secon
         return finding_without(
             "error", f"the claim gave {len(given)} pieces of evidence, not one", claim.threshold, **facts
         )
-    evidence = replace(given[0], p_value=min(1.0, given[0].p_value * CASES))
+    evidence = replace(given[0], p_value=min(1.0, (given[0].p_value or 1.0) * CASES))
     return finding_from(evidence, claim.threshold, **facts)

@@ -4,12 +4,23 @@ from .attribution import Attribution, attribution, rank_correlation
 from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
 from .errors import MechinterpError
-from .evidence import Control, Evidence, InstrumentError, Interval, PreconditionUnmet, Threshold, Verdict, verdict_of
+from .evidence import (
+    Control,
+    Evidence,
+    InstrumentError,
+    Interval,
+    PreconditionUnmet,
+    Threshold,
+    Verdict,
+    verdict_of,
+    verdict_of_seeds,
+)
 from .generate import generate
 from .heads import attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
+from .nulls import Draws, with_null
 from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
 from .probe import LinearProbe, fit_probes
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
@@ -27,6 +38,7 @@ __all__ = [
     "Batch",
     "Captured",
     "Control",
+    "Draws",
     "Edit",
     "Evidence",
     "Head",
@@ -90,5 +102,7 @@ __all__ = [
     "unsupported",
     "value_vectors",
     "verdict_of",
+    "verdict_of_seeds",
     "when_last_is",
+    "with_null",
 ]

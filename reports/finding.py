@@ -42,7 +42,7 @@ def finding_from(evidence: Evidence, threshold: Threshold, **facts: Any) -> Find
         effect=float(evidence.effect),
         interval=(float(evidence.interval[0]), float(evidence.interval[1])),
         n=int(evidence.n) if math.isfinite(evidence.n) else None,
-        p_value=float(evidence.p_value),
+        p_value=None if evidence.p_value is None else float(evidence.p_value),
         threshold=str(threshold),
         at_least=float(threshold.at_least),
         draws=len(null),

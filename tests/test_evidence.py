@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold, verdict_of
+from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold, verdict_of, verdict_of_seeds
+from mechinterp.nulls import FEW, Draws, with_null
 
 laws = settings(deadline=None, derandomize=True, max_examples=300)
 units = st.floats(-2, 2)
 intervals = st.tuples(units, units).map(lambda ends: tuple(sorted(ends)))
-controls = st.builds(Control, name=st.just("rival"), margin=units, interval=intervals)
+kinds = st.sampled_from(["rival", "validity"])
+controls = st.builds(Control, name=st.just("rival"), margin=units, interval=intervals, kind=kinds)
 evidence = st.builds(
     Evidence,
     effect=units,
@@ -131,10 +133,101 @@ def test_one_more_control(measured, threshold, control):
 @laws
 @given(either, thresholds)
 def test_refuted(measured, threshold):
-    """Refuted only if the interval stays below the threshold, noise included, or a control explains the effect."""
+    """Refuted only if the interval stays below the threshold, noise included, or a rival explains the effect."""
     below = measured.interval[1] + measured.noise < threshold.at_least
-    explained = any(control.interval[1] < 0 for control in measured.controls)
+    explained = any(control.interval[1] < 0 for control in measured.controls if control.kind == "rival")
     assert verdict(measured, threshold) != "refuted" or below or explained
+
+
+@laws
+@given(either, thresholds, intervals)
+def test_failed_validity(measured, threshold, interval):
+    """A validity check that is not passed leaves the question open: neither holds nor refuted."""
+    low, high = interval
+    check = Control("other text survives", low, (low, min(high, 0.0) if low < 0 else high), "validity")
+    word = verdict(dataclasses.replace(measured, controls=(*measured.controls, check)), threshold)
+    without = verdict(measured, threshold)
+    assert word == ("inconclusive" if low <= 1e-9 and without != "error" else without)
+
+
+@laws
+@given(strong, thresholds, st.integers(2, 30))
+def test_larger_family(measured, threshold, cases):
+    """More cases of the same claim ask for a smaller p-value, and never turn another verdict into holds."""
+    together = verdict_of(measured, threshold, family=cases)[0]
+    assert together != "holds" or (
+        verdict(measured, threshold) == "holds" and measured.p_value <= threshold.alpha / cases + 1e-8
+    )
+
+
+def test_ties_do_not_refute():
+    """An effect and a bar that differ in the last bit are equal: rounding decides no verdict."""
+    bar = 0.1 + 0.2
+    assert verdict(Evidence(0.3, (0.3, 0.3), 64, 0.01), Threshold(bar)) == "holds"
+    rival = Control("equal", 0.0, (-1e-17, 1e-17))
+    assert verdict(Evidence(0.9, (0.8, 1.0), 64, 0.01, controls=(rival,)), Threshold(0.5)) == "inconclusive"
+
+
+def test_too_few_distinct_controls_are_named():
+    """Where fewer matched sets exist than a small p needs, that is the reason, not the p-value."""
+    measured = Evidence(0.9, (0.8, 1.0), 64, 1 / 7, null=(0.0,) * 6, distinct=6)
+    (reason,) = verdict_of(measured, Threshold(0.5))[1]
+    assert "not testable here: only 6" in reason
+
+
+def test_no_null_is_an_error_unless_none_is_asked_for():
+    """Audited claims need a p-value; a protocol without a null says so with alpha=None."""
+    measured = Evidence(0.9, (0.8, 1.0), 64)
+    assert verdict(measured, Threshold(0.5)) == "error"
+    assert verdict(measured, Threshold(0.5, alpha=None)) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        (["holds"] * 5, "holds"),
+        (["holds"] * 4 + ["inconclusive"], "holds"),
+        (["holds"] * 4 + ["refuted"], "holds"),
+        (["holds"] * 3 + ["refuted"] * 2, "inconclusive"),
+        (["holds"] * 4 + ["error"], "error"),
+        (["holds", "refuted"], "inconclusive"),
+        (["refuted"], "refuted"),
+        ([], "error"),
+    ],
+)
+def test_verdict_of_seeds(words, verdict):
+    """Four of five seeds must agree; an error on one is never outvoted."""
+    assert verdict_of_seeds(words)[0] == verdict
+
+
+@laws
+@given(
+    strong,
+    thresholds,
+    st.lists(st.floats(-1, 2), min_size=1, max_size=120),
+    st.integers(1, 5),
+    st.integers(1, 40),
+)
+def test_stopped_null_gives_the_verdict_of_the_full_one(measured, threshold, effects, family, at_once):
+    """Drawing until no further draw matters changes no verdict, and never shows a p-value below the full one's bar."""
+    stopped = with_null(measured, Draws.of(effects), threshold, family=family, at_once=at_once)
+    reaching = sum(value >= measured.effect - 1e-9 for value in effects)
+    full = dataclasses.replace(measured, null=tuple(effects), p_value=(1 + reaching) / (1 + len(effects)))
+    assert verdict_of(stopped, threshold, family=family)[0] == verdict_of(full, threshold, family=family)[0]
+    assert min(FEW, len(effects)) <= len(stopped.null) <= len(effects)
+
+
+def test_hopeless_null_stops_early():
+    """Where the null reaches the effect again and again, a tenth of the draws is made."""
+    asked = []
+
+    def make(numbers):
+        asked.extend(numbers)
+        return [1.0] * len(numbers)
+
+    found = with_null(Evidence(0.9, (0.8, 1.0), 64), Draws(make), Threshold(0.5))
+    assert asked == list(range(50))
+    assert found.p_value == 1.0
 
 
 @pytest.mark.parametrize(
