@@ -22,6 +22,7 @@ from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .nulls import Draws, with_null
 from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
+from .prepared import Prepared, prepare
 from .probe import LinearProbe, fit_probes
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .store import Store, code_digest, digest
@@ -51,6 +52,7 @@ __all__ = [
     "Neuron",
     "Pass",
     "PreconditionUnmet",
+    "Prepared",
     "Readout",
     "Scope",
     "Steer",
@@ -92,6 +94,7 @@ __all__ = [
     "nearest_values",
     "pad",
     "paired_p",
+    "prepare",
     "rank_correlation",
     "share_interval",
     "since",

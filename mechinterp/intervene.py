@@ -214,21 +214,23 @@ def check_values(
     """The values of these layers, with the dimensions of one position flattened into one."""
     if values is None:
         return None
+    return {layer: check_value(subject, values, layer, what) for layer in layers}
+
+
+def check_value(subject: Subject, values: Mapping[int, Tensor], layer: int, what: str) -> Tensor:
+    """The values of one layer, with the dimensions of one position flattened into one."""
     anatomy = subject.anatomy
     unit = (anatomy.n_heads, anatomy.d_head) if what == "heads" else (anatomy.d_mlp,)
-    flat = {}
-    for layer in layers:
-        given = values.get(layer)
-        if given is None:
-            raise MechinterpError(f"values for the {what}: none for layer {layer}, only for layers {sorted(values)}")
-        fits = given.ndim in (len(unit), len(unit) + 2) and tuple(given.shape[-len(unit) :]) == unit
-        if not fits or not torch.isfinite(given).all():
-            raise MechinterpError(
-                f"values for the {what} of layer {layer}: expected finite numbers, {unit} for all positions or "
-                f"(rows, k, ...), got shape {tuple(given.shape)}"
-            )
-        flat[layer] = given.flatten(-len(unit))
-    return flat
+    given = values.get(layer)
+    if given is None:
+        raise MechinterpError(f"values for the {what}: none for layer {layer}, only for layers {sorted(values)}")
+    fits = given.ndim in (len(unit), len(unit) + 2) and tuple(given.shape[-len(unit) :]) == unit
+    if not fits or not torch.isfinite(given).all():
+        raise MechinterpError(
+            f"values for the {what} of layer {layer}: expected finite numbers, {unit} for all positions or "
+            f"(rows, k, ...), got shape {tuple(given.shape)}"
+        )
+    return given.flatten(-len(unit))
 
 
 def steering_vector(subject: Subject, layer: int, vector: Tensor, coefficient: float) -> Tensor:

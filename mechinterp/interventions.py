@@ -1,7 +1,8 @@
 """Interventions as values: what a sweep runs hundreds of, and a `with` block one.
 
 AblateHeads, AblateNeurons, Steer   what is done, without saying where; `on(subject, scope)` is the `with` block
-Intervention                        one of them
+Intervention                        one of them, or several at once: a tuple
+parts                               an intervention -> those that it consists of
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mechinterp.errors import MechinterpError
 from mechinterp.intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from mechinterp.positions import Scope, everywhere
 from mechinterp.subject import Subject
@@ -51,4 +53,18 @@ class Steer:
         return steer(subject, self.layer, self.vector, coefficient=self.coefficient, scope=scope)
 
 
-Intervention = AblateHeads | AblateNeurons | Steer
+Single = AblateHeads | AblateNeurons | Steer
+Intervention = Single | tuple["Intervention", ...]
+
+
+def parts(intervention: Intervention | None) -> list[Single]:
+    """None is the clean run, which has none. Raises MechinterpError for anything that is no intervention."""
+    if intervention is None:
+        return []
+    if isinstance(intervention, AblateHeads | AblateNeurons | Steer):
+        return [intervention]
+    if not isinstance(intervention, tuple | list) or not intervention or None in intervention:
+        raise MechinterpError(
+            f"expected an intervention, a tuple of several, or None for the clean run, got {intervention!r:.80}"
+        )
+    return [part for one in intervention for part in parts(one)]

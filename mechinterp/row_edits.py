@@ -13,9 +13,9 @@ begins     the first place that an intervention touches
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psutil
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 from mechinterp.anatomy import Anatomy
 from mechinterp.errors import MechinterpError
-from mechinterp.intervene import check_values, head_columns, neuron_columns, steering_vector
-from mechinterp.interventions import AblateHeads, Intervention, Steer
+from mechinterp.intervene import check_value, head_columns, neuron_columns, steering_vector
+from mechinterp.interventions import AblateHeads, AblateNeurons, Intervention, Single, Steer, parts
 from mechinterp.positions import Pass, Scope
 from mechinterp.subject import Subject
 from mechinterp.tokens import pad
 
 HEADS, NEURONS, RESIDUAL = 0, 1, 2
 """Kinds of places in the order of a layer: inputs of `o_proj`, inputs of `down_proj`, the residual stream after it."""
-
+KINDS = ("heads", "neurons", "residual")
 
 SHARE = 0.2
 """Of the free memory that the rows of a batch may take."""
@@ -112,11 +112,15 @@ class Table:
 
 def begins(intervention: Intervention) -> Place:
     """The first place that it touches."""
-    if isinstance(intervention, Steer):
-        return Place(intervention.layer, RESIDUAL)
-    if isinstance(intervention, AblateHeads):
-        return Place(min((layer for layer, _ in intervention.heads), default=0), HEADS)
-    return Place(min((layer for layer, _ in intervention.neurons), default=0), NEURONS)
+    return min(_begins(part) for part in parts(intervention))
+
+
+def _begins(part: Single) -> Place:
+    if isinstance(part, Steer):
+        return Place(part.layer, RESIDUAL)
+    if isinstance(part, AblateHeads):
+        return Place(min((layer for layer, _ in part.heads), default=0), HEADS)
+    return Place(min((layer for layer, _ in part.neurons), default=0), NEURONS)
 
 
 @dataclass(eq=False)
@@ -175,54 +179,71 @@ def tables_of(
     """
     tables: dict[Place, list[Table]] = defaultdict(list)
 
-    def add(place: Place, numbers: list[int], chosen: Tensor | None, values: Tensor) -> None:
+    def add(place: Place, numbers: Iterable[int], chosen: Tensor | None, values: Tensor) -> None:
+        numbers, to = list(numbers), subject.device
         of = torch.full((len(interventions),), -1)
         of[numbers] = torch.arange(len(numbers))
-        to = subject.device
         chosen = None if chosen is None else chosen.to(to)
         tables[place].append(Table(of.to(to), chosen, values.to(to, subject.model.dtype)))
 
     added: dict[Place, dict[int, Tensor]] = defaultdict(dict)
-    alike: dict[tuple[type, int], list[int]] = defaultdict(list)  # those with the same values are edited at once
+    replaced: dict[tuple[Place, int], _Replaced] = {}  # those with the same values are edited at once
     for number, one in enumerate(interventions):
-        if one is None:
-            continue
-        if isinstance(one, Steer):
-            vector = steering_vector(subject, one.layer, one.vector, one.coefficient)
-            added[Place(one.layer, RESIDUAL)][number] = vector
-        else:
-            alike[type(one), id(one.values)].append(number)
+        taken: dict[Place, set[int]] = defaultdict(set)
+        for part in parts(one):
+            if isinstance(part, Steer):
+                here, vector = (
+                    Place(part.layer, RESIDUAL),
+                    steering_vector(subject, part.layer, part.vector, part.coefficient),
+                )
+                added[here][number] = added[here].get(number, 0) + vector
+                continue
+            for place, columns, values in _replacements(subject, part):
+                if taken[place] & set(columns):
+                    raise MechinterpError(f"a tuple of interventions replaces the same in layer {place.layer} twice")
+                taken[place].update(columns)
+                known = replaced.setdefault((place, id(values)), _Replaced(values))
+                known.columns[number] += columns
     for place, vectors in added.items():
-        add(place, list(vectors), None, torch.stack(list(vectors.values())))
-    for numbers in alike.values():
-        members = [interventions[number] for number in numbers]
-        kind, what, columns = _columns(subject, members)
-        given = members[0].values  # type: ignore[union-attr]
-        for layer, new in _values(subject, given, {layer for one in columns for layer in one}, what, prompts):
-            touching = [i for i, one in enumerate(columns) if layer in one]
-            place = Place(layer, kind)
-            chosen = torch.zeros(len(touching), place.reader(subject.anatomy).in_features, dtype=torch.bool)
-            for k, i in enumerate(touching):
-                chosen[k, columns[i][layer]] = True
-            add(place, [numbers[i] for i in touching], chosen, new)
+        add(place, vectors, None, torch.stack(list(vectors.values())))
+    for (place, _), these in replaced.items():
+        new = _checked(subject, place, these.values, prompts)
+        chosen = torch.zeros(len(these.columns), place.reader(subject.anatomy).in_features, dtype=torch.bool)
+        for row, columns in zip(chosen, these.columns.values(), strict=True):
+            row[columns] = True
+        add(place, these.columns, chosen, new)
     return tables
 
 
-def _columns(subject: Subject, alike: Sequence[Intervention | None]) -> tuple[int, str, list[dict[int, list[int]]]]:
-    if isinstance(alike[0], AblateHeads):
-        return HEADS, "heads", [head_columns(subject, one.heads) for one in alike]  # type: ignore[union-attr]
-    return NEURONS, "neurons", [neuron_columns(subject, one.neurons) for one in alike]  # type: ignore[union-attr]
+@dataclass(eq=False)
+class _Replaced:
+    """By number of the intervention, the inputs of one place that it replaces by these values."""
+
+    values: Tensor | None
+    columns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _values(
-    subject: Subject, given: Mapping[int, Tensor] | None, layers: set[int], what: str, prompts: int
-) -> Iterator[tuple[int, Tensor]]:
-    new = check_values(subject, given, layers, what)
-    for layer in sorted(layers):
-        values = torch.zeros(()) if new is None else new[layer]
-        if values.ndim == 3 and len(values) != prompts:
-            raise MechinterpError(f"values for the {what} of layer {layer}: {len(values)} rows for {prompts} prompts")
-        yield layer, values
+def _replacements(
+    subject: Subject, part: AblateHeads | AblateNeurons
+) -> Iterator[tuple[Place, list[int], Tensor | None]]:
+    if isinstance(part, AblateHeads):
+        kind, columns = HEADS, head_columns(subject, part.heads)
+    else:
+        kind, columns = NEURONS, neuron_columns(subject, part.neurons)
+    for layer, these in columns.items():
+        if part.values is not None and layer not in part.values:
+            check_value(subject, part.values, layer, KINDS[kind])
+        yield Place(layer, kind), these, None if part.values is None else part.values[layer]
+
+
+def _checked(subject: Subject, place: Place, given: Tensor | None, prompts: int) -> Tensor:
+    if given is None:
+        return torch.zeros(())
+    what = KINDS[place.kind]
+    values = check_value(subject, {place.layer: given}, place.layer, what)
+    if values.ndim == 3 and len(values) != prompts:
+        raise MechinterpError(f"values for the {what} of layer {place.layer}: {len(values)} rows for {prompts} prompts")
+    return values
 
 
 def memory_for_rows(subject: Subject, most: int) -> float:

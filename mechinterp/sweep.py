@@ -115,7 +115,7 @@ def sweep(
     """The metric of every prompt under every intervention, (prompts, interventions) or (..., m), on the CPU.
 
     Args:
-        interventions: None is the clean run.
+        interventions: None is the clean run; a tuple of several is done at once.
         scope: where all of them apply. `at` and `since` name a row for each prompt.
         max_rows: (prompt, intervention) pairs run at once; by default what a fifth of the free memory holds.
         store: where a sweep is kept; one with the same prompts, interventions, scope and metric is read from it.
@@ -160,11 +160,13 @@ def _sweep(
     max_rows: int | None,
     progress: str | None,
 ) -> Tensor:
-    numbered = sorted(((i, one) for i, one in enumerate(interventions) if one), key=lambda pair: begins(pair[1]))
+    numbered = sorted(
+        ((i, one) for i, one in enumerate(interventions) if one is not None), key=lambda pair: begins(pair[1])
+    )
     numbers, some = [i for i, _ in numbered], [one for _, one in numbered]
     tables = tables_of(subject, some, prompts=len(prompts))
     places = [begins(one) for one in some]
-    untouched = [i for i, one in enumerate(interventions) if not one]
+    untouched = [i for i, one in enumerate(interventions) if one is None]
     results = torch.empty(0)
     total = len(prompts) * len(interventions)
     with tqdm(total=total, desc=progress, unit="row", disable=None if progress else True, leave=False) as bar:

@@ -1,6 +1,6 @@
 """A sweep is the naive loop: one full pass under each intervention."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -20,11 +20,13 @@ from mechinterp import (
     last_logits,
     log_odds,
     pad,
+    prepare,
     since,
     sweep,
     when_last_is,
 )
 from mechinterp.heads import matched_head_sets
+from mechinterp.interventions import parts
 from tests.conftest import VOCAB, tiny_subject
 
 LENGTHS = (9, 7, 9, 12)
@@ -57,8 +59,10 @@ def naive(subject, prompts, interventions, scope):
     results = []
     for one in interventions:
         final = [[len(prompt) - 1] for prompt in prompts]
-        edit = one.on(subject, scope) if one else nullcontext()
-        with edit, capture(subject, final, residual=[1], neurons=[1, 2]) as seen:
+        with ExitStack() as stack:
+            for part in parts(one):
+                stack.enter_context(part.on(subject, scope))
+            seen = stack.enter_context(capture(subject, final, residual=[1], neurons=[1, 2]))
             logits = last_logits(subject, pad(subject, prompts))
         results.append(torch.cat([logits, seen.residual[1][:, 0], seen.neurons[1][:, 0], seen.neurons[2][:, 0]], 1))
     return torch.stack(results, dim=1)
@@ -77,8 +81,7 @@ def values_of(kind, seed, *unit):
     return {layer: torch.randn(shape, generator=generator) for layer in range(LAYERS)}
 
 
-interventions = st.one_of(
-    st.none(),
+singles = st.one_of(
     st.builds(lambda chosen, kind, seed: AblateHeads(chosen, values_of(kind, seed, HEADS, D_HEAD)),
               heads, kinds, st.integers(0, 9)),
     st.builds(lambda chosen, kind, seed: AblateNeurons(chosen, values_of(kind, seed, D_MLP)),
@@ -86,6 +89,17 @@ interventions = st.one_of(
     st.builds(lambda layer, seed, by: Steer(layer, values_of("mean", seed, D_MODEL)[layer], by),
               st.integers(0, LAYERS - 1), st.integers(0, 9), st.sampled_from([-2.0, 0.5, 1.0])),
 )  # fmt: skip
+
+
+def apart(several):
+    """Whether no head and no neuron is replaced twice."""
+    heads = [head for one in several if isinstance(one, AblateHeads) for head in set(one.heads)]
+    neurons = [neuron for one in several if isinstance(one, AblateNeurons) for neuron in set(one.neurons)]
+    return len(set(heads)) == len(heads) and len(set(neurons)) == len(neurons)
+
+
+tuples = st.lists(singles, min_size=1, max_size=3).filter(apart).map(tuple)
+interventions = st.one_of(st.none(), singles, tuples)
 scopes = st.one_of(
     st.sampled_from([everywhere, last]),
     st.builds(lambda shares: since([int(share * n) for share, n in zip(shares, LENGTHS, strict=True)]),
@@ -101,6 +115,22 @@ def test_naive_loop(subject, prompts, chosen, scope, max_rows):
     """Of every kind, mixed in one sweep, at any positions, in any portions."""
     swept = sweep(subject, prompts, chosen, everything, scope=scope, max_rows=max_rows)
     torch.testing.assert_close(swept, naive(subject, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
+
+
+@settings(max_examples=10)
+@given(batches=st.lists(st.lists(interventions, min_size=1, max_size=4), min_size=1, max_size=4), scope=scopes)
+def test_prepared(qwen, prompts, batches, scope):
+    """Sweeps of prepared prompts, in any order and at any of their scopes, are sweeps."""
+    prepared = prepare(qwen, prompts, scope=[last, scope])
+    for number, chosen in enumerate(batches):
+        where = (last, scope)[number % 2]
+        swept = prepared.run(chosen, everything, scope=where)
+        torch.testing.assert_close(swept, naive(qwen, prompts, chosen, where), rtol=1e-5, atol=1e-4)
+
+
+def test_several_scopes_need_a_name(qwen, prompts):
+    with pytest.raises(MechinterpError, match="2 scopes; name one"):
+        prepare(qwen, prompts, scope=[last, everywhere]).run([None], log_odds(5, 6))
 
 
 def test_every_head(qwen, prompts):
@@ -183,6 +213,9 @@ def test_half_precision(prompts):
         ([AblateHeads([(0, 0)], {0: torch.zeros(2, 5, HEADS, D_HEAD)})], last, "2 rows for 4 prompts"),
         ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), "asks for slot 1"),
         ([AblateHeads([(0, 0)], {1: torch.zeros(HEADS, D_HEAD)})], last, "none for layer 0"),
+        ([()], last, "expected an intervention"),
+        ([(AblateHeads([(0, 0)]), None)], last, "expected an intervention"),
+        ([(AblateHeads([(0, 0), (1, 1)]), AblateHeads([(1, 1)]))], last, "the same in layer 1 twice"),
     ],
 )  # fmt: skip
 def test_bad_input(qwen, prompts, given_, scope, says):
