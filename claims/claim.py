@@ -2,7 +2,7 @@
 
 Claim   a finding's id, statement, published figure, control and threshold
 claim   the decorator that puts a Claim on a test
-CASES   how many cases the suite tries, which every p-value is corrected for
+CASES   how many cases the suite tries, which share alpha
 """
 
 from __future__ import annotations

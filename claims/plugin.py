@@ -18,7 +18,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,7 +210,8 @@ def finish(session: pytest.Session) -> None:
             command=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
             subject=state.facts.get(name) or bare_facts(state.models[name]),
             reference=state.facts.get("reference"),
-            seed=config.option.seed,
+            seeds=[config.option.seed],
+            tiers=["audited"],
             settings=Settings(
                 n_problems=config.option.n_problems, device=config.option.device, dtype=config.option.dtype
             ),
@@ -264,7 +265,7 @@ def _facts(item: pytest.Item, claim: Claim) -> dict[str, Any]:
         "measure": claim.measure,
         "published": claim.published,
         "source": claim.source,
-        "control": claim.control,
+        "null_of": claim.control,
         "expected": expected.verdict,
         "expected_reason": expected.reason if expected.verdict != "holds" else None,
     }
@@ -287,5 +288,4 @@ def _finding(item: pytest.Item, claim: Claim, error: BaseException | None, secon
         return finding_without(
             "error", f"the claim gave {len(given)} pieces of evidence, not one", claim.threshold, **facts
         )
-    evidence = replace(given[0], p_value=min(1.0, (given[0].p_value or 1.0) * CASES))
-    return finding_from(evidence, claim.threshold, **facts)
+    return finding_from(given[0], claim.threshold, family=CASES, **facts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from reports.figures import draw
+from reports.finding import Finding, Tier
+from reports.ladder import Ladder
 from reports.markdown import render
 from reports.outcome import outcome
 from reports.provenance import environment
-from reports.schema import Environment, Finding, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
+from reports.schema import Environment, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
 from reports.text import file_name, plain
 
 __all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover"]
@@ -91,7 +94,9 @@ class Run:
         subject: SubjectFacts,
         reference: SubjectFacts | None = None,
         settings: Settings | None = None,
-        seed: int | None = None,
+        seeds: Sequence[int] = (),
+        tiers: Sequence[Tier] = (),
+        ladder: Ladder | None = None,
         where: Environment | None = None,
     ) -> Report:
         """Write report.json, the figures and report.md, and return the report.
@@ -101,17 +106,21 @@ class Run:
             subject: the checkpoint under test.
             reference: the checkpoint it was compared with.
             settings: how it was examined.
-            seed: seed of every random draw.
+            seeds: seeds of problems, halves and draws.
+            tiers: the tiers that were run.
+            ladder: how far the subject verifies at all, where that could be measured.
             where: machine and versions, by default those of this process.
         """
         report = Report(
             created=self.created,
             command=command,
-            seed=seed,
+            seeds=list(seeds),
+            tiers=list(tiers),
             settings=settings or Settings(),
             subject=subject,
             reference=reference,
             environment=where or environment(),
+            ladder=ladder,
             findings=self.findings,
         )
         try:

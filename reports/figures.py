@@ -133,7 +133,7 @@ def _draw_null(axes: Axes, finding: Finding) -> None:
     draws = [draw for draw in finding.null if draw is not None]
     if not draws:
         raise ValueError("the null has no finite draw")
-    name = _short(finding.control, 44) or "matched control"
+    name = _short(finding.null_of, 44) or "matched control"
     *_, bars = axes.hist(draws, bins=min(30, max(8, len(draws) // 8)), color="#9db4c0")
     handles: list[Any] = [bars]
     labels = [f"{name}, {len(draws)} draws"]

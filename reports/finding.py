@@ -3,53 +3,60 @@
 finding_from     the finding for what was measured
 finding_without  the finding for what could not be measured
 Finding          what was demanded, what was measured, and the verdict
-ControlRecord    a rival explanation, and by how much the effect exceeded it
-NullSummary      the effect under the draws of the matched control
-Strict           the base of every model in a report
+ControlRecord    a rival explanation or a validity check, with its margin
+SeedRecord       what one of several seeds found
+NullSummary      the effect under the draws of matched controls
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from mechinterp.evidence import Evidence, Threshold, Verdict, verdict_of
-from reports.text import finite, jsonable, well_formed
+from reports.fields import Bounds, Details, Number, Strict, Text
 
 MAX_NULL = 1000
 Tier = Literal["as_published", "audited"]
 
 
-def finding_from(evidence: Evidence, threshold: Threshold, **facts: Any) -> Finding:
+def finding_from(evidence: Evidence, threshold: Threshold, *, family: int = 1, **facts: Any) -> Finding:
     """The finding for what was measured.
 
     Args:
         evidence: the measurement; what is not finite in it makes the verdict an error.
         threshold: what was demanded of it.
+        family: cases of this claim in this tier; alpha is divided by it.
         facts: what the claim says of itself, by the names in `Finding`: claim, tier and subject at least;
-            case, reference, statement, measure, control, published, source, expected, expected_reason,
-            series_axis, series_unit and seconds where they apply.
+            case, reference, statement, measure, null_of, published, setting, quirks, source, expected,
+            expected_reason, series_axis, series_unit and seconds where they apply.
     """
-    verdict, reasons = verdict_of(evidence, threshold)
+    verdict, reasons = verdict_of(evidence, threshold, family=family)
+    if verdict == "holds" and evidence.p_value is None and facts.get("tier") == "audited":
+        verdict, reasons = "error", ["an audited claim was judged without a null"]
     null: list[float | None] = [float(draw) for draw in evidence.null]
     return Finding(
         **facts,
+        **_demanded(threshold),
+        family=family,
         verdict=verdict,
         reasons=reasons,
         effect=float(evidence.effect),
         interval=(float(evidence.interval[0]), float(evidence.interval[1])),
         n=int(evidence.n) if math.isfinite(evidence.n) else None,
         p_value=None if evidence.p_value is None else float(evidence.p_value),
-        threshold=str(threshold),
-        at_least=float(threshold.at_least),
         draws=len(null),
+        distinct=evidence.distinct,
         null_summary=_summary(null),
         null=null if len(null) <= MAX_NULL else [],
-        controls=[ControlRecord(name=c.name, margin=c.margin, interval=c.interval) for c in evidence.controls],
+        controls=[
+            ControlRecord(name=c.name, kind=c.kind, margin=c.margin, interval=c.interval) for c in evidence.controls
+        ],
         noise=float(evidence.noise),
+        selected=list(evidence.selected),
         series={name: [float(value) for value in curve] for name, curve in evidence.series.items()},
         details=evidence.details,
     )
@@ -62,9 +69,17 @@ def finding_without(
     **facts: Any,
 ) -> Finding:
     """The finding for what could not be measured: no effect, only the reason. For `facts` see `finding_from`."""
-    if threshold is not None:
-        facts |= {"threshold": str(threshold), "at_least": threshold.at_least}
-    return Finding(**facts, verdict=verdict, reasons=[reason])
+    demanded = {} if threshold is None else _demanded(threshold)
+    return Finding(**facts, **demanded, verdict=verdict, reasons=[reason])
+
+
+def _demanded(threshold: Threshold) -> dict[str, Any]:
+    return {
+        "threshold": str(threshold),
+        "threshold_reason": threshold.reason,
+        "at_least": threshold.at_least,
+        "alpha": threshold.alpha,
+    }
 
 
 def _summary(null: list[float | None]) -> NullSummary | None:
@@ -75,38 +90,22 @@ def _summary(null: list[float | None]) -> NullSummary | None:
         return NullSummary(mean=draws.mean(), p95=np.percentile(draws, 95), max=draws.max())
 
 
-def _interval(value: Any) -> Any:
-    """None for an interval with an end that is not a number."""
-    if isinstance(value, list | tuple) and len(value) == 2 and None in map(finite, value):
-        return None
-    return value
-
-
-Text = Annotated[str, BeforeValidator(well_formed)]
-Number = Annotated[float | None, BeforeValidator(finite)]
-Bounds = Annotated[tuple[float, float] | None, BeforeValidator(_interval)]
-Details = Annotated[dict[str, JsonValue], BeforeValidator(jsonable)]
-
-
-class Strict(BaseModel):
-    """A model that knows its fields, all documented, and does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
 class ControlRecord(Strict):
-    """A rival explanation, and by how much the effect exceeded it."""
+    """Something else that the measurement was held against."""
 
     name: Text
-    """The rival, in words."""
+    """What it is, in words."""
+    kind: Literal["rival", "validity"] = "rival"
+    """rival: another explanation, which the effect has to exceed. validity: a check that the measurement means
+    something."""
     margin: Number = None
-    """Effect minus rival, in the unit of the effect."""
+    """By how much the effect exceeds the rival, or the check is passed."""
     interval: Bounds = None
-    """95 % interval of the margin; above 0 rules the rival out."""
+    """95 % interval of the margin; above 0 rules the rival out, or passes the check."""
 
 
 class NullSummary(Strict):
-    """The effect under the draws of the matched control, in three numbers."""
+    """The effect under the draws of matched controls, in three numbers."""
 
     mean: Number = None
     """Mean over the draws."""
@@ -114,6 +113,25 @@ class NullSummary(Strict):
     """95th percentile of the draws."""
     max: Number = None
     """Largest draw."""
+
+
+class SeedRecord(Strict):
+    """What one seed found: other problems, other halves, other draws."""
+
+    seed: int
+    """The seed."""
+    verdict: Verdict
+    """Its verdict."""
+    effect: Number = None
+    """Its effect."""
+    interval: Bounds = None
+    """95 % interval of its effect."""
+    p_value: Number = None
+    """Its p-value, raw."""
+    reasons: list[Text] = Field(default_factory=list)
+    """Why its verdict is not holds."""
+    selected: list[Text] = Field(default_factory=list)
+    """What it chose on the fit half."""
 
 
 class Finding(Strict):
@@ -135,17 +153,27 @@ class Finding(Strict):
     """Where the claim was published."""
     published: Text = ""
     """The published figure, for the reader; the verdict does not depend on it."""
+    setting: Text = ""
+    """What the published figure was measured on, and how."""
+    quirks: list[Text] = Field(default_factory=list)
+    """as_published only: what of the source's protocol is known to mislead, kept on purpose."""
     measure: Text = ""
     """What the effect is, with its unit."""
     threshold: Text = ""
     """What was demanded of the effect, written before the run."""
+    threshold_reason: Text = ""
+    """Why this much was demanded."""
     at_least: Number = None
     """The number in the threshold that the effect had to reach."""
-    control: Text = ""
-    """The matched control that the null was drawn from."""
+    alpha: Number = None
+    """The largest p-value, shared by the family; null for a protocol without a null."""
+    family: int = Field(default=1, ge=1)
+    """Cases of this claim in this tier: alpha is divided by it."""
+    null_of: Text = ""
+    """What the draws of the null are, such as random heads of the same layers."""
     verdict: Verdict
     """holds, refuted, inconclusive, not_applicable, error or not_run."""
-    reasons: list[Text] = []
+    reasons: list[Text] = Field(default_factory=list)
     """Why the verdict is not holds, in sentences."""
     expected: Verdict = "holds"
     """The verdict that is expected on this subject."""
@@ -158,24 +186,35 @@ class Finding(Strict):
     n: int | None = None
     """Problems that it was judged on."""
     p_value: Number = None
-    """Corrected over the layers, heads and claims tried."""
+    """Raw, over the null: (1 + draws that reach the effect) / (1 + draws)."""
     draws: int = Field(default=0, ge=0)
-    """Number of draws of the matched control."""
+    """Draws of the null that were made: fewer than could be had, where no further draw could change the verdict."""
+    distinct: int | None = None
+    """How many different draws exist, where that is few; null where there is no such limit."""
     null_summary: NullSummary | None = None
     """The draws in short."""
-    null: list[Number] = Field(default=[], max_length=1000)
+    null: list[Number] = Field(default_factory=list, max_length=1000)
     """The effect under each draw; empty if there were more than a thousand."""
-    controls: list[ControlRecord] = []
-    """Further rivals."""
+    controls: list[ControlRecord] = Field(default_factory=list)
+    """Rivals and validity checks."""
     noise: Number = None
     """By how much the effect moves between attention kernels and batch sizes, in its own unit."""
-    series: dict[Text, list[Number]] = {}
+    selected: list[Text] = Field(default_factory=list)
+    """What was chosen on the fit half, such as heads."""
+    seeds: list[SeedRecord] = Field(default_factory=list)
+    """What each seed found, where there were several; all other fields are then of the first seed that found the
+    verdict that most of them share."""
+    spread: Number = None
+    """Largest minus smallest effect over the seeds."""
+    jaccard: Number = None
+    """How well the seeds agree on what they chose: mean of |A and B| / |A or B| over all pairs of seeds."""
+    series: dict[Text, list[Number]] = Field(default_factory=dict)
     """Named curves, such as accuracy by layer."""
     series_axis: Text = "layer"
     """What the curves run over. A curve of this name holds the positions; without it they are 0, 1, 2, ..."""
     series_unit: Text = ""
     """What the curves show. If it equals `measure`, the threshold is drawn across them."""
-    details: Details = {}
+    details: Details = Field(default_factory=dict)
     """Anything else a reader needs to redo or doubt the measurement."""
     seconds: Number = None
     """Time it took."""
@@ -187,15 +226,17 @@ class Finding(Strict):
 
     @property
     def label(self) -> str:
-        """The claim with its case, and its tier where that is not the audited one: `probe.decodable[as published]`."""
-        marks = [mark for mark in (self.case, "as published" if self.tier == "as_published" else "") if mark]
-        return f"{self.claim}[{', '.join(marks)}]" if marks else self.claim
+        """What tells it from all others, as models.toml does: `claim.id[case]`, or `claim.id[case]@as_published`."""
+        case = f"[{self.case}]" if self.case else ""
+        return f"{self.claim}{case}{'@as_published' if self.tier == 'as_published' else ''}"
 
     @model_validator(mode="after")
     def _holds_needs_a_measurement(self) -> Finding:
         if self.verdict != "holds":
             return self
-        needed = {"effect": self.effect, "interval": self.interval, "n": self.n, "p_value": self.p_value}
+        needed: dict[str, Any] = {"effect": self.effect, "interval": self.interval, "n": self.n}
+        if self.tier == "audited":
+            needed["p_value"] = self.p_value
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             raise ValueError(f"the verdict holds needs a finite {', '.join(missing)}")

@@ -12,7 +12,7 @@ from reports.finding import ControlRecord, Finding
 from reports.markup import bullets, code, escape, table
 from reports.outcome import by_claim, outcome, tiers_that_differ
 from reports.schema import Report, SubjectFacts
-from reports.text import ABSENT, effect_text, number
+from reports.text import ABSENT, estimate, number
 
 TIERS = {"as_published": "as published", "audited": "audited"}
 COLUMNS = ("Claim", "Case", "Tier", "Effect [95 % interval]", "Threshold", "Control", "n", "p", "Verdict")
@@ -57,9 +57,9 @@ def _row(finding: Finding) -> list[str]:
         code(finding.claim),
         code(finding.case) or ABSENT,
         TIERS[finding.tier],
-        effect_text(finding),
+        estimate(finding.effect, finding.interval),
         escape(finding.threshold) or ABSENT,
-        escape(finding.control) or ABSENT,
+        escape(finding.null_of) or ABSENT,
         ABSENT if finding.n is None else str(finding.n),
         ABSENT if finding.p_value is None else f"{finding.p_value:.2g}",
         _verdict(finding),
@@ -108,13 +108,13 @@ def _facts(finding: Finding) -> dict[str, str]:
     reasons = escape("; ".join(finding.reasons))
     return {
         "Published": f"{escape(finding.published) or 'no figure'}{source}" if finding.published or source else "",
-        "Measured": f"{effect_text(finding)}{n}{p}{measure}",
+        "Measured": f"{estimate(finding.effect, finding.interval)}{n}{p}{measure}",
         "Demanded": escape(finding.threshold),
         "Verdict": _verdict(finding) + (f", because {reasons}" if reasons else ""),
         "Why this was expected" if finding.as_expected else "Why another was expected": escape(
             finding.expected_reason or ""
         ),
-        "Control": _null(finding),
+        "Null": _null(finding),
         "Margins over the other rivals": "; ".join(map(_margin, finding.controls)),
         "Noise of batch size and attention kernel": number(finding.noise) if finding.noise else "",
         "Compared with": escape(finding.reference or ""),
@@ -123,7 +123,7 @@ def _facts(finding: Finding) -> dict[str, str]:
 
 
 def _null(finding: Finding) -> str:
-    name, summary = escape(finding.control), finding.null_summary
+    name, summary = escape(finding.null_of), finding.null_summary
     if summary is None or not finding.draws:
         return name
     figures = f"mean {number(summary.mean)}, 95th percentile {number(summary.p95)}, largest {number(summary.max)}"
@@ -151,7 +151,8 @@ def _provenance(report: Report) -> list[str]:
     run = {
         "Begun": f"{report.created:%Y-%m-%d %H:%M:%S} UTC",
         "Command": code(report.command),
-        "Seed": ABSENT if report.seed is None else str(report.seed),
+        "Seeds": ", ".join(map(str, report.seeds)) or ABSENT,
+        "Tiers": ", ".join(TIERS[tier] for tier in report.tiers) or ABSENT,
         "Settings": escape(_listed(settings.model_dump(exclude={"other"}) | settings.other)),
         "Suite": code(where.suite_revision or "unknown revision") + state,
         "Python": escape(f"{where.python} on {where.platform}, {where.cpu_count} cores"),

@@ -11,6 +11,7 @@ FileFacts      one file of it
 Settings       how it was examined
 Environment    on which machine and with which versions
 Finding        see reports.finding
+Ladder         see reports.ladder
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
-from reports.finding import Details, Finding, Strict, Text
+from reports.fields import Details, Strict, Text
+from reports.finding import Finding, Tier
+from reports.ladder import Ladder
 from reports.text import plain
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "Environment",
     "FileFacts",
     "Finding",
+    "Ladder",
     "Report",
     "ReportError",
     "Settings",
@@ -40,7 +44,10 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA_VERSION: Literal["1.0"] = "1.0"
+SCHEMA_VERSION: Literal["2.0"] = "2.0"
+OLDER = {
+    "1.0": ", whose p-values and verdicts are of other rules (corrected over the whole suite, one kind of control)"
+}
 MAX_BYTES = 64 * 2**20
 
 
@@ -73,8 +80,8 @@ def read_report(path: Path | str) -> Report:
         refuse(f"it is not JSON ({error})")
     if not isinstance(data, dict):
         refuse(f"it holds a {type(data).__name__}, not an object")
-    if data.get("schema_version") != SCHEMA_VERSION:
-        refuse(f"its schema_version is {str(data.get('schema_version'))[:40]!r}")
+    if (found := data.get("schema_version")) != SCHEMA_VERSION:
+        refuse(f"its schema_version is {str(found)[:40]!r}{OLDER.get(found, '') if isinstance(found, str) else ''}")
     try:
         return Report.model_validate(data)
     except ValidationError as error:
@@ -202,14 +209,16 @@ class Environment(Strict):
 class Report(Strict):
     """One run of the suite on one subject."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["2.0"] = SCHEMA_VERSION
     """Version of this format."""
     created: Annotated[AwareDatetime, AfterValidator(_utc)]
     """When the run began, UTC."""
     command: Text
     """The command that was run."""
-    seed: int | None = None
-    """Seed of every random draw."""
+    seeds: list[int] = Field(default_factory=list)
+    """Seeds of problems, halves and draws, each a run of its own."""
+    tiers: list[Tier] = Field(default_factory=list)
+    """The tiers that were run."""
     settings: Settings = Settings()
     """How the subject was examined."""
     subject: SubjectFacts
@@ -218,6 +227,8 @@ class Report(Strict):
     """The checkpoint it was compared with."""
     environment: Environment
     """Where it ran."""
+    ladder: Ladder | None = None
+    """How far the subject verifies at all; null where that could not be measured."""
     findings: list[Finding] = Field(default_factory=list)
     """In the order they were made."""
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reports.outcome import by_claim, outcome
 from reports.schema import Finding
-from reports.text import ABSENT, effect_text, plain
+from reports.text import ABSENT, estimate, plain
 
 WIDE, WIDEST_CLAIM = 110, 26
 PLAIN = "default not bold not dim"
@@ -72,9 +72,9 @@ def _widest(rows: list[list[Text]], column: int) -> int:
 def _wide(finding: Finding) -> list[Text]:
     return [
         _claim(finding),
-        Text(effect_text(finding)),
+        Text(estimate(finding.effect, finding.interval)),
         Text(plain(finding.threshold).replace(", ", ",\n", 1) or ABSENT),
-        Text(plain(finding.control) or ABSENT),
+        Text(plain(finding.null_of) or ABSENT),
         _count(finding),
         _verdict(finding),
     ]
@@ -82,9 +82,14 @@ def _wide(finding: Finding) -> list[Text]:
 
 def _narrow(finding: Finding) -> list[Text]:
     claim = _claim(finding)
-    for line in (finding.threshold, f"vs {finding.control}" if finding.control else ""):
+    for line in (finding.threshold, f"vs {finding.null_of}" if finding.null_of else ""):
         claim.append(f"\n{plain(line)}" if line else "", style="dim")
-    return [claim, Text(effect_text(finding).replace(" [", "\n[")), _count(finding), _verdict(finding)]
+    return [
+        claim,
+        Text(estimate(finding.effect, finding.interval).replace(" [", "\n[")),
+        _count(finding),
+        _verdict(finding),
+    ]
 
 
 def _claim(finding: Finding) -> Text:

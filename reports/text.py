@@ -8,7 +8,7 @@ plain        the same, on one line
 quoted       a token in quotes, its spaces kept
 file_name    a safe name for a file
 number       a number in a few digits
-effect_text  an effect with its interval, in the same number of digits
+estimate     a number with its interval, in the same number of digits
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from reports.schema import Finding
+from typing import Any
 
 ABSENT = "-"
 MAX_DEPTH = 16
@@ -94,16 +91,16 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def effect_text(finding: Finding) -> str:
-    """The effect with its interval, `0.98 [0.96, 0.99]`, to a tenth of the interval's width."""
-    if finding.effect is None or finding.interval is None:
-        return number(finding.effect)
-    low, high = finding.interval
-    width, largest = abs(high - low), max(map(abs, (finding.effect, low, high)))
+def estimate(value: float | None, interval: tuple[float, float] | None) -> str:
+    """The value with its interval, `0.98 [0.96, 0.99]`, to a tenth of the interval's width."""
+    if value is None or interval is None:
+        return number(value)
+    low, high = interval
+    width, largest = abs(high - low), max(map(abs, (value, low, high)))
     if 1e-7 <= width < 1e6 and largest < 1e6:
         digits = min(max(math.floor(1.7 - math.log10(width)), 0), 8)
-        return f"{finding.effect:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
-    return f"{number(finding.effect)} [{number(low)}, {number(high)}]"
+        return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _spelled(char: str) -> str:

@@ -140,7 +140,9 @@ def test_finish(tmp_path):
     """At the end there are the report, a page to read and the pictures, and no half-written file."""
     run = open_run(tmp_path, "base", NOON)
     run.record(finding("probe.decodable", series={"accuracy": [0.5, 0.9]}))
-    made = run.finish(command="pytest claims/", subject=SubjectFacts(name="base"), seed=0, where=HERE)
+    made = run.finish(
+        command="pytest claims/", subject=SubjectFacts(name="base"), seeds=[0], tiers=["audited"], where=HERE
+    )
     assert read_report(run.directory / "report.json") == made
     assert made.created == NOON
     names = {str(path.relative_to(run.directory)) for path in run.directory.rglob("*") if path.is_file()}

@@ -42,7 +42,7 @@ def test_threshold(tmp_path, unit, drawn):
 
 def test_null(tmp_path):
     """The effect is drawn beside its null."""
-    made = finding(null=[0.1 * i for i in range(20)], effect=2.5, at_least=1.0, control="random heads")
+    made = finding(null=[0.1 * i for i in range(20)], effect=2.5, at_least=1.0, null_of="random heads")
     (picture,) = draw([made], tmp_path / "figures")
     for word in ["random heads, 20 draws", "effect 2.5", "threshold 1"]:
         assert word in words(tmp_path / picture.path)

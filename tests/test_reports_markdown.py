@@ -28,7 +28,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=6,
 )
-TEXTS = ("claim", "case", "subject", "statement", "source", "published", "measure", "threshold", "control")
+TEXTS = ("claim", "case", "subject", "statement", "source", "published", "measure", "threshold", "null_of")
 findings = st.builds(
     lambda texts, **facts: Finding(verdict="refuted", **texts, **facts),
     st.fixed_dictionaries(dict.fromkeys(TEXTS, text)),
@@ -146,10 +146,10 @@ def test_page():
     measured = {"effect": 0.9, "interval": (0.85, 0.95), "n": 64, "p_value": 0.005}
     published = Finding(**facts, **measured, tier="as_published", verdict="holds")
     audited = Finding(**facts, tier="audited", verdict="refuted", reasons=["control explains it: a constant answer"])
-    page = render(report([audited, published], seed=7), [Picture(), Picture("figures/x.svg")])
+    page = render(report([audited, published], seeds=[7, 8]), [Picture(), Picture("figures/x.svg")])
     assert "**Outcome:** 1 of 2 verdicts is not as expected: heads.ablation_disables refuted (expected holds)." in page
     assert "holds as published, refuted when audited. Reason: control explains it: a constant answer" in page
     assert "**refuted** (expected holds), because control explains it: a constant answer" in page
-    assert "![heads.ablation_disables\\[as published\\]](figures/x.svg)" in page
+    assert "![heads.ablation_disables@as_published](figures/x.svg)" in page
     assert "| `heads.ablation_disables` | - | as published | 0.90 [0.85, 0.95] | - | - | 64 | 0.005 | holds |" in page
-    assert "| Seed | 7 |" in page
+    assert "| Seeds | 7, 8 |" in page

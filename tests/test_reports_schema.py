@@ -1,10 +1,12 @@
 """Findings and reports as data: strictly valid JSON, read back as written, refused in one line."""
 
+import ast
 import json
 import math
 import subprocess
 import sys
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ MEASURED = {"effect": 0.9, "interval": (0.8, 1.0), "n": 64, "p_value": 0.005}
 
 text = st.text(st.characters(), max_size=20)  # lone surrogates too: a tokenizer can decode to them
 floats = st.floats() | st.none()
+kinds = st.sampled_from(["rival", "validity"])
 bounds = st.tuples(st.floats(), st.floats()) | st.none()
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | text | st.just(Path("a/b")) | st.just(np.float32(0.5)),
@@ -42,7 +45,19 @@ findings = st.builds(
     n=st.integers() | st.none(),
     p_value=floats,
     reasons=st.lists(text, max_size=2),
-    controls=st.lists(st.fixed_dictionaries({"name": text, "margin": floats, "interval": bounds}), max_size=2),
+    controls=st.lists(st.fixed_dictionaries({"name": text, "kind": kinds, "margin": floats, "interval": bounds})),
+    setting=text,
+    quirks=st.lists(text, max_size=2),
+    threshold_reason=text,
+    null_of=text,
+    family=st.integers(1, 20),
+    distinct=st.integers(0) | st.none(),
+    selected=st.lists(text, max_size=2),
+    seeds=st.lists(
+        st.fixed_dictionaries({"seed": st.integers(), "verdict": st.just("error"), "reasons": st.lists(text)})
+    ),
+    spread=floats,
+    jaccard=floats,
     null=st.lists(st.floats(), max_size=3),
     series=st.dictionaries(text, st.lists(st.floats(), max_size=3), max_size=2),
     details=st.dictionaries(text, values, max_size=3),
@@ -85,10 +100,18 @@ def test_report_round_trip(made):
 @pytest.mark.parametrize("missing", MEASURED)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_holds_is_measured(missing, value):
-    """Nothing holds without a finite effect, interval, n and p-value."""
+    """Nothing holds in the audited tier without a finite effect, interval, n and p-value."""
     broken = (value, 1.0) if missing == "interval" and value is not None else value
     with pytest.raises(ValidationError, match=missing):
         Finding(**FACTS, **(MEASURED | {missing: broken}), verdict="holds")
+
+
+def test_published_protocols_have_no_null():
+    """The source's own protocol may hold without a p-value, but not without an effect."""
+    published = FACTS | {"tier": "as_published"}
+    assert Finding(**published, **(MEASURED | {"p_value": None}), verdict="holds").p_value is None
+    with pytest.raises(ValidationError, match="effect"):
+        Finding(**published, **(MEASURED | {"effect": None, "p_value": None}), verdict="holds")
 
 
 @pytest.mark.parametrize("broken", [{"interval": (1.0, 0.8)}, {"n": 0}, {"p_value": 1.2}], ids=str)
@@ -106,16 +129,43 @@ def test_unknown_field():
 
 def test_finding_from():
     """A measurement becomes a finding with its verdict, its null in short, and all that was demanded."""
-    rival = Control("attempt index", 0.2, (0.1, 0.3))
-    evidence = Evidence(0.9, (0.8, 1.0), 64, 0.005, null=(0.0, 0.1, 0.2), controls=(rival,), details={"layer": 3})
-    finding = finding_from(evidence, Threshold(0.5), **FACTS, measure="AUC")
+    controls = Control("attempt index", 0.2, (0.1, 0.3)), Control("other text", 0.4, (0.3, 0.5), "validity")
+    evidence = Evidence(
+        0.9, (0.8, 1.0), 64, 0.005, null=(0.0, 0.1, 0.2), distinct=30, controls=controls, selected=("L3H1",),
+        details={"layer": 3},
+    )  # fmt: skip
+    finding = finding_from(
+        evidence, Threshold(0.5, "half of it"), family=3, **FACTS, measure="AUC", quirks=["one class"]
+    )
     assert (finding.verdict, finding.as_expected, finding.reasons) == ("holds", True, [])
     assert finding.threshold == "effect >= 0.5, p <= 0.05, n >= 16"
-    assert (finding.draws, finding.null_summary.max) == (3, 0.2)
+    assert (finding.threshold_reason, finding.at_least, finding.alpha) == ("half of it", 0.5, 0.05)
+    assert (finding.family, finding.p_value, finding.draws, finding.distinct) == (3, 0.005, 3, 30)
+    assert (finding.selected, finding.quirks) == (["L3H1"], ["one class"])
+    assert finding.null_summary.max == 0.2
     assert finding.null_summary.mean == pytest.approx(0.1)
     assert finding.null_summary.p95 == pytest.approx(0.19)
-    assert finding.controls[0].interval == (0.1, 0.3)
+    assert [(each.kind, each.interval) for each in finding.controls] == [
+        ("rival", (0.1, 0.3)), ("validity", (0.3, 0.5)),
+    ]  # fmt: skip
     assert finding.details == {"layer": 3}
+
+
+def test_family():
+    """p is kept as it is; the cases of the claim share alpha, and the verdict knows."""
+    evidence = Evidence(0.9, (0.8, 1.0), 64, 0.02, null=(0.0,) * 49)
+    alone, shared = (finding_from(evidence, Threshold(0.5), family=size, **FACTS) for size in (1, 3))
+    assert (alone.verdict, alone.p_value, alone.family) == ("holds", 0.02, 1)
+    assert (shared.verdict, shared.p_value, shared.family) == ("inconclusive", 0.02, 3)
+    assert shared.reasons == ["p = 0.02 is above 0.017 = 0.05 / 3 cases"]
+
+
+def test_audited_without_a_null():
+    """A protocol without a null may hold as published; in the audited tier it is an error."""
+    evidence, bare = Evidence(0.9, (0.8, 1.0), 64), Threshold(0.5, alpha=None)
+    assert finding_from(evidence, bare, **(FACTS | {"tier": "as_published"})).verdict == "holds"
+    audited = finding_from(evidence, bare, **FACTS)
+    assert (audited.verdict, audited.reasons) == ("error", ["an audited claim was judged without a null"])
 
 
 def test_long_null():
@@ -144,7 +194,7 @@ def test_finding_without():
     """What could not be measured has a verdict, a reason and no effect."""
     finding = finding_without("not_applicable", "AUC is 0.52", Threshold(0.5), **FACTS)
     assert (finding.verdict, finding.reasons, finding.effect) == ("not_applicable", ["AUC is 0.52"], None)
-    assert finding.at_least == 0.5
+    assert (finding.at_least, finding.alpha) == (0.5, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +202,8 @@ def test_finding_without():
     [
         ({}, "heads.attend_target"),
         ({"case": "last_digit"}, "heads.attend_target[last_digit]"),
-        ({"tier": "as_published"}, "heads.attend_target[as published]"),
-        ({"case": "last_digit", "tier": "as_published"}, "heads.attend_target[last_digit, as published]"),
+        ({"tier": "as_published"}, "heads.attend_target@as_published"),
+        ({"case": "last_digit", "tier": "as_published"}, "heads.attend_target[last_digit]@as_published"),
     ],
 )
 def test_label(facts, label):
@@ -175,26 +225,47 @@ def test_details_of_any_kind():
 
 def test_read_report(tmp_path):
     """A report reads back equal, its time in UTC."""
-    written = report(seed=3, reference=SubjectFacts(name="base", files=[{"name": "a", "size": 3}], other={"step": 300}))
+    written = report(
+        seeds=[3, 4],
+        tiers=["audited"],
+        reference=SubjectFacts(name="base", files=[{"name": "a", "size": 3}], other={"step": 300}),
+    )
     (tmp_path / "report.json").write_text(to_json(written))
     assert read_report(tmp_path / "report.json") == written
     assert read_report(tmp_path / "report.json").created.tzinfo == UTC
 
 
+def test_older_report(tmp_path):
+    """A report of the first format is refused by its number: its p-values and verdicts mean something else."""
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(json.loads(to_json(report())) | {"schema_version": "1.0"}))
+    with pytest.raises(ReportError, match=r"schema_version is '1\.0', whose p-values .* run the claims again"):
+        read_report(path)
+
+
+def test_ladder(tmp_path):
+    """The ladder has one of four rungs, a sentence and its figures."""
+    ladder = {"rung": "repetition", "sentence": "It tells numbers seen before.", "figures": {"AUC": np.float32(0.5)}}
+    (tmp_path / "report.json").write_text(to_json(report(ladder=ladder)))
+    assert read_report(tmp_path / "report.json").ladder.figures == {"AUC": 0.5}
+    with pytest.raises(ValidationError, match="rung"):
+        report(ladder=ladder | {"rung": "top"})
+
+
 BROKEN = {
     "empty": b"",
     "binary": b"\xff\xfe\x00",
-    "torn": b'{"schema_version": "1.0", "find',
-    "NaN": b'{"schema_version": "1.0", "seed": NaN}',
+    "torn": b'{"schema_version": "2.0", "find',
+    "NaN": b'{"schema_version": "2.0", "seeds": NaN}',
     "list": b"[]",
     "no version": b"{}",
     "other version": b'{"schema_version": "9.0"}',
-    "version is a list": b'{"schema_version": ["1.0"]}',
-    "wrong shape": b'{"schema_version": "1.0", "findings": 3}',
-    "unknown field \x1b[31m\nline": b'{"schema_version": "1.0", "\\u001b[31m\\nx": 3}',
+    "version is a list": b'{"schema_version": ["2.0"]}',
+    "wrong shape": b'{"schema_version": "2.0", "findings": 3}',
+    "unknown field \x1b[31m\nline": b'{"schema_version": "2.0", "\\u001b[31m\\nx": 3}',
     "nested": b"[" * 100_000,
-    "nested details": b'{"schema_version": "1.0", "settings": {"other": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}}",
-    "long number": b'{"schema_version": "1.0", "seed": ' + b"1" * 5000 + b"}",
+    "nested details": b'{"schema_version": "2.0", "settings": {"other": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}}",
+    "long number": b'{"schema_version": "2.0", "seeds": [' + b"1" * 5000 + b"]}",
 }
 
 
@@ -207,7 +278,7 @@ def test_not_a_report(tmp_path, content):
         read_report(path)
     line = str(refusal.value)
     assert "report.json" in line
-    assert "expected a report.json with schema_version 1.0" in line
+    assert "expected a report.json with schema_version 2.0" in line
     assert line.isprintable()
     assert len(line) < 800
 
@@ -252,3 +323,19 @@ def test_light():
     root = Path(schema.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_no_circle():
+    """The modules of reports can be read one after the other: none needs, even for its types, one that needs it."""
+    folder = Path(schema.__file__).parent
+    needs = {
+        path.stem: {
+            name.partition(".")[2]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            if name.startswith("reports.")
+        }
+        for path in folder.glob("*.py")
+    }
+    assert needs["terminal"]
+    TopologicalSorter(needs).prepare()  # raises CycleError

@@ -35,7 +35,7 @@ def printed(findings, width, colour=False):
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_nothing_is_cut(verdict, expected, width):
     """Effect, interval, n, verdict and an expected verdict are whole at every width, in every verdict."""
-    page = printed([finding(verdict=verdict, control=LONG, expected=expected, case="last_digit")] * 2, width)
+    page = printed([finding(verdict=verdict, null_of=LONG, expected=expected, case="last_digit")] * 2, width)
     marks = [] if verdict == expected else ["(!)", f"expected {expected}"]
     for word in ["weights.near_identical", "0.98765", "[0.98761, 0.98769]", "1200", verdict, "last_digit", *marks]:
         assert page.count(word) >= 2, word
@@ -85,7 +85,7 @@ def test_nothing_run():
             claim=st.text(),
             case=st.text() | st.just("[red]x[/red]") | st.just("\x1b[31mx\n"),
             threshold=st.text(),
-            control=st.text() | st.just("[/]") | st.just("\u202e"),
+            null_of=st.text() | st.just("[/]") | st.just("\u202e"),
             reasons=st.lists(st.text()),
             verdict=st.sampled_from(VERDICTS),
         ),

@@ -17,7 +17,7 @@ from reports.schema import read_report
 
 ROOT = Path(__file__).parent.parent
 KEYS = {
-    "claim", "tier", "case", "subject", "verdict", "effect", "interval", "n", "p_value", "threshold", "control",
+    "claim", "tier", "case", "subject", "verdict", "effect", "interval", "n", "p_value", "threshold", "null_of",
     "published", "source", "reasons",
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ def test_provenance_is_complete(base):
     assert report.subject.sha256
     assert len(report.subject.sha256) == 64
     assert report.subject.dataset_hash
-    assert (report.subject.dtype, report.subject.attention, report.seed) == ("float32", "sdpa", 0)
+    assert (report.subject.dtype, report.subject.attention, report.seeds) == ("float32", "sdpa", [0])
     assert report.environment.versions["torch"]
     assert "--model" in report.command
 
