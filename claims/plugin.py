@@ -255,7 +255,7 @@ def _case(item: pytest.Item) -> str:
 
 def _facts(item: pytest.Item, claim: Claim) -> dict[str, Any]:
     state = item.config.stash[STATE]
-    expected = state.models[_model(item)].expects(claim.id, _case(item) or None)
+    expected = state.models[_model(item)].expects(claim.id, _case(item) or None, claim.tier)
     return {
         "claim": claim.id,
         "tier": claim.tier,

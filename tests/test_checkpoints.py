@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.checkpoints import Checkpoint, hub, locate, precheck, resolve
-from fixtures.checkpoints.aliases import CLAIM_KEY, read_aliases
+from fixtures.checkpoints.aliases import CLAIM_KEY, Expectation, read_aliases
 from fixtures.checkpoints.weight_files import weights_in
 from mechinterp.errors import MechinterpError
 
@@ -96,6 +96,24 @@ def test_expectations_are_data_with_reasons(read):
     assert checkpoint.expects("steer.transfer").verdict == "holds"
 
 
+def test_tiers_have_expectations_of_their_own():
+    """What is expected of the audited claim says nothing of the source's own protocol, nor the other way round."""
+    table = {
+        "a.b": "refuted", "a.b[x]": "inconclusive", "c.d@as_published": "refuted", "c.d[x]@as_published": "error",
+    }  # fmt: skip
+    expected = {key: Expectation(verdict, "a reason") for key, verdict in table.items()}
+    checkpoint = Checkpoint("small", "folder", "/", expected=expected)
+
+    def verdicts(claim, tier):
+        return [checkpoint.expects(claim, case, tier).verdict for case in (None, "x", "y")]
+
+    assert verdicts("a.b", "audited") == ["refuted", "inconclusive", "refuted"]
+    assert verdicts("a.b", "as_published") == ["holds", "holds", "holds"]
+    assert verdicts("c.d", "audited") == ["holds", "holds", "holds"]
+    assert verdicts("c.d", "as_published") == ["refuted", "error", "refuted"]
+    assert checkpoint.unmatched({"a.b", "a.b[x]", "c.d", "c.d[x]"}) == ["c.d@as_published", "c.d[x]@as_published"]
+
+
 def test_expectation_of_no_claim_is_found(read):
     """An expectation that names no known claim or case is listed, so that it can be an error."""
     checkpoint = Checkpoint("small", "folder", "/", expected=read(MODELS)["small"].expected)
@@ -133,10 +151,10 @@ def test_bad_entry_is_refused_when_read(read, text, says):
 
 
 def test_claim_keys():
-    """An expectation names a claim or one case of it."""
-    for key in ("heads.three_suffice", "probe.decodable[layer 3]"):
+    """An expectation names a claim or one case of it, and the tier if that is not the audited one."""
+    for key in ("heads.three_suffice", "probe.decodable[layer 3]", "a.b@as_published", "a.b[x]@as_published"):
         assert CLAIM_KEY.fullmatch(key)
-    for key in ("heads", "heads.", "Heads.x", "a.b[", "a.b[]", "a.b[x] "):
+    for key in ("heads", "heads.", "Heads.x", "a.b[", "a.b[]", "a.b[x] ", "a.b@audited", "a.b@as_published[x]", "a.b@"):
         assert not CLAIM_KEY.fullmatch(key)
 
 
