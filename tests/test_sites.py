@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from fixtures.task.countdown import make_problems
 from fixtures.task.sites import site, verdict_tokens
-from fixtures.task.transcripts import make_transcripts, verdict
+from fixtures.task.transcripts import make_attempts, make_transcripts, verdict
+from fixtures.task.wordings import WORDINGS
 from mechinterp.errors import MechinterpError
 from tests.tokenizers_for_tests import by_digit, by_number, gluing, ignorant, joining
 
@@ -43,6 +44,40 @@ def test_sites_decode_to_their_characters(reader, seed):
         for number, spans in sited.number_mentions.items():
             found = [read(tokenizer, sited, positions).strip() for positions in spans]
             assert found == [str(number)] * len(transcript.number_mentions[number])
+
+
+@readers
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_every_kind_and_wording_has_its_sites(reader, wording):
+    """Whatever the prompt, every mention's tokens spell its number, and the last token is the ` (`."""
+    tokenizer = reader()
+    for shape in (dict(size=3), dict(size=4, numbers=(1, 300), targets=(5, 400))):
+        for transcript in make_attempts(make_problems(3, seed=5, foils=True, **shape), seed=5, wording=wording):
+            sited = site(tokenizer, transcript)
+            spelled = [(transcript.value, sited.result), *sited.last_attempt_numbers]
+            spelled += [(transcript.target, mention) for mention in sited.target_mentions]
+            spelled += [(transcript.rival, mention) for mention in sited.rival_mentions]
+            spelled += [(number, mention) for number, spans in sited.number_mentions.items() for mention in spans]
+            assert [read(tokenizer, sited, found).strip() for _, found in spelled] == [str(n) for n, _ in spelled]
+            assert read(tokenizer, sited, [sited.open_paren]) == " ("
+            assert len(sited.rival_mentions) == len(transcript.rival_mentions)
+            assert [n for n, _ in sited.last_attempt_numbers] == [n for n, _ in transcript.last_attempt_numbers]
+            assert all(sited.attempt[0] < i < sited.result[0] for _, found in sited.last_attempt_numbers for i in found)
+
+
+@readers
+def test_role_swapped_pairs_differ_in_their_mentions_only(reader):
+    """The same tokens but at the two numbers, and the same bag of tokens."""
+    tokenizer = reader()
+    problems = make_problems(6, seed=2, foils=True)
+    sited = [site(tokenizer, t) for t in make_attempts(problems, seed=2, kinds=["role_swapped"])]
+    for right, wrong in zip(sited[::2], sited[1::2], strict=True):
+        assert sorted(right.input_ids) == sorted(wrong.input_ids)
+        mentions = {i for found in (*right.target_mentions, *right.rival_mentions) for i in found}
+        changed = {i for i, (a, b) in enumerate(zip(right.input_ids, wrong.input_ids, strict=True)) if a != b}
+        assert changed
+        assert changed <= mentions
+        assert (right.target_mentions, right.rival_mentions) == (wrong.target_mentions, wrong.rival_mentions)
 
 
 @readers
