@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reports.difference import differences
 from reports.figures import Picture
 from reports.finding import ControlRecord, Finding
 from reports.markup import bullets, code, escape, table
-from reports.outcome import by_claim, outcome, tiers_that_differ
+from reports.outcome import by_claim, outcome
 from reports.schema import Report, SubjectFacts
 from reports.text import ABSENT, estimate, number
 
@@ -74,16 +75,8 @@ def _verdict(finding: Finding) -> str:
 
 def _differences(findings: Sequence[Finding]) -> list[str]:
     """What a claim loses, or gains, when it is audited, and which control made the difference."""
-    pairs = tiers_that_differ(findings)
-    if not pairs:
-        return []
-    lines = ["## Where the two tiers differ", ""]
-    for published, audited in pairs:
-        case = f", {code(audited.case)}" if audited.case else ""
-        reasons = escape("; ".join(audited.reasons or published.reasons) or "no reason was given")
-        verdicts = f"{published.verdict} as published, {audited.verdict} when audited"
-        lines.append(f"- {code(audited.claim)}{case}: {verdicts}. Reason: {reasons}")
-    return [*lines, ""]
+    told = [f"- {code(finding.claim)}: {escape(sentence)}." for finding, sentence in differences(findings)]
+    return ["## Where the two tiers differ", "", *told, ""] if told else []
 
 
 def _section(finding: Finding, picture: Picture) -> list[str]:

@@ -1,8 +1,7 @@
 """What the findings of a run come to.
 
-outcome            exit status and one line
-by_claim           the findings, with the cases and tiers of a claim side by side
-tiers_that_differ  the claims on which the two tiers disagree
+outcome   exit status and one line
+by_claim  the findings, claim by claim, each with its two tiers one after the other
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from reports.finding import Finding
-from reports.text import plain
+from reports.text import short
 
 MAX_NAMED = 10
 
@@ -24,7 +23,9 @@ def outcome(findings: Sequence[Finding]) -> tuple[int, str]:
         return 0, "the one verdict is as expected" if len(
             findings
         ) == 1 else f"all {len(findings)} verdicts as expected"
-    named = [f"{plain(finding.label)} {finding.verdict} (expected {finding.expected})" for finding in wrong[:MAX_NAMED]]
+    named = [
+        f"{short(finding.label, 120)} {finding.verdict} (expected {finding.expected})" for finding in wrong[:MAX_NAMED]
+    ]
     if len(wrong) > MAX_NAMED:
         named.append(f"and {len(wrong) - MAX_NAMED} more")
     count = f"{len(wrong)} of {len(findings)} verdict{'s' * (len(findings) > 1)}"
@@ -32,16 +33,7 @@ def outcome(findings: Sequence[Finding]) -> tuple[int, str]:
 
 
 def by_claim(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings with the cases and tiers of a claim side by side, claims in the order they were first met."""
+    """The findings claim by claim, in the order in which claims were first met: as published, then audited."""
     findings = list(findings)
     claims = {finding.claim: place for place, finding in reversed(list(enumerate(findings)))}
-    cases = {(finding.claim, finding.case): place for place, finding in reversed(list(enumerate(findings)))}
-    return sorted(findings, key=lambda f: (claims[f.claim], cases[f.claim, f.case], f.tier == "audited"))
-
-
-def tiers_that_differ(findings: Iterable[Finding]) -> list[tuple[Finding, Finding]]:
-    """Pairs (as published, audited) of one claim, case and subject whose verdicts are not the same."""
-    findings = list(findings)
-    published = {(f.claim, f.case, f.subject): f for f in findings if f.tier == "as_published"}
-    pairs = [(published.get((f.claim, f.case, f.subject)), f) for f in findings if f.tier == "audited"]
-    return [(first, second) for first, second in pairs if first is not None and first.verdict != second.verdict]
+    return sorted(findings, key=lambda finding: (claims[finding.claim], finding.tier == "audited"))

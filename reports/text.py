@@ -5,6 +5,7 @@ finite       a float, or None for what is not a finite number
 jsonable     nested values as JSON values
 visible      text with its control, bidi and invisible characters spelled out
 plain        the same, on one line
+short        the same, cut to a length
 quoted       a token in quotes, its spaces kept
 file_name    a safe name for a file
 number       a number in a few digits
@@ -73,6 +74,12 @@ def plain(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def short(text: str, longest: int) -> str:
+    """The text on one line, harmless, and cut to at most so many characters: a name may be megabytes long."""
+    line = plain(text[: 10 * longest])
+    return line if len(line) <= longest and len(text) <= 10 * longest else f"{line[: longest - 3]}..."
+
+
 def quoted(token: str) -> str:
     """The token in quotes: leading spaces matter to a tokenizer."""
     return f'"{visible(token)}"'
@@ -91,14 +98,20 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def estimate(value: float | None, interval: tuple[float, float] | None) -> str:
-    """The value with its interval, `0.98 [0.96, 0.99]`, to a tenth of the interval's width."""
+def estimate(value: float | None, interval: tuple[float, float] | None, brief: bool = False) -> str:
+    """The value with its interval, `0.98 [0.96, 0.99]`, to a tenth of the interval's width.
+
+    Args:
+        brief: no more digits than show two of the value's own, and two after the point.
+    """
     if value is None or interval is None:
         return number(value)
     low, high = interval
     width, largest = abs(high - low), max(map(abs, (value, low, high)))
     if 1e-7 <= width < 1e6 and largest < 1e6:
         digits = min(max(math.floor(1.7 - math.log10(width)), 0), 8)
+        if brief:
+            digits = min(digits, max(2, 1 - math.floor(math.log10(abs(value) or 1.0))))
         return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
     return f"{number(value)} [{number(low)}, {number(high)}]"
 

@@ -148,7 +148,7 @@ def test_page():
     audited = Finding(**facts, tier="audited", verdict="refuted", reasons=["control explains it: a constant answer"])
     page = render(report([audited, published], seeds=[7, 8]), [Picture(), Picture("figures/x.svg")])
     assert "**Outcome:** 1 of 2 verdicts is not as expected: heads.ablation_disables refuted (expected holds)." in page
-    assert "holds as published, refuted when audited. Reason: control explains it: a constant answer" in page
+    assert "as_published holds (0.9); audited is refuted: control explains it: a constant answer." in page
     assert "**refuted** (expected holds), because control explains it: a constant answer" in page
     assert "![heads.ablation_disables@as_published](figures/x.svg)" in page
     assert "| `heads.ablation_disables` | - | as published | 0.90 [0.85, 0.95] | - | - | 64 | 0.005 | holds |" in page

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mechinterp.evidence import VERDICTS
 from reports.collector import outcome
 from reports.finding import Finding
-from reports.outcome import by_claim, tiers_that_differ
+from reports.outcome import by_claim
 
 laws = settings(deadline=None, derandomize=True)
 MEASURED = {"effect": 0.9, "interval": (0.8, 1.0), "n": 64, "p_value": 0.005}
@@ -78,12 +78,5 @@ def test_by_claim(findings):
     claims = [each.claim for each in ordered]
     assert [claim for claim, _ in itertools.groupby(claims)] == list(dict.fromkeys(each.claim for each in findings))
     for first, second in itertools.pairwise(ordered):
-        if (first.claim, first.case) == (second.claim, second.case):
+        if first.claim == second.claim:
             assert (first.tier, second.tier) != ("audited", "as_published")
-
-
-def test_tiers_that_differ():
-    """Only a claim whose two tiers disagree is listed."""
-    published = [finding("a.b", tier="as_published"), finding("c.d", tier="as_published")]
-    audited = [finding("a.b", "refuted"), finding("c.d"), finding("e.f", "error")]
-    assert tiers_that_differ([*audited, *published]) == [(published[0], audited[0])]
