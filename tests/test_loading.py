@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -30,8 +28,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from fixtures.checkpoints import fingerprint, precheck, resolve
-from fixtures.checkpoints.gguf_header import read_header
+from fixtures.checkpoints import fingerprint, resolve
 from fixtures.loading import load, place
 from fixtures.organisms.training.tokenizer import build_tokenizer
 from mechinterp.errors import MechinterpError
@@ -57,7 +54,6 @@ SHAPE = {
     "eos_token_id": TOKENIZER.eos_token_id,
     "pad_token_id": TOKENIZER.pad_token_id,
 }
-Q8_0 = gguf.GGMLQuantizationType.Q8_0
 
 
 def save(folder: Path, family: str = "qwen2", **shape: object) -> Path:
@@ -362,168 +358,6 @@ def test_pickle_beside_safetensors_is_not_opened(copy):
     """Only safetensors are read where both are there."""
     (copy / "pytorch_model.bin").write_bytes(b"not a pickle")
     assert open_(copy)
-
-
-# --- .gguf
-
-
-def write_gguf(path: Path, *, architecture: str = "qwen2", drop: str = "", extra: str = "") -> dict[str, np.ndarray]:
-    """A tiny quantised Qwen2 with its tokenizer; returns what gguf itself unpacks from its blocks."""
-    rng = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("tiny")
-    writer.add_block_count(1)
-    writer.add_context_length(512)
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(96)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10_000.0)
-    vocabulary = json.loads(TOKENIZER.backend_tokenizer.to_str())["model"]
-    tags = [token for token in TOKENIZER.get_vocab() if token not in vocabulary["vocab"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([*vocabulary["vocab"], *sorted(tags, key=TOKENIZER.convert_tokens_to_ids)])
-    writer.add_token_types([3, 3, *[1] * (len(TOKENIZER) - 2 - len(tags)), *[4] * len(tags)])
-    writer.add_token_merges([" ".join(merge) for merge in vocabulary["merges"]])
-    writer.add_bos_token_id(TOKENIZER.bos_token_id)
-    writer.add_eos_token_id(TOKENIZER.eos_token_id)
-    writer.add_pad_token_id(TOKENIZER.pad_token_id)
-    shapes = {
-        "token_embd.weight": (len(TOKENIZER), 64), "output.weight": (len(TOKENIZER), 64), "output_norm.weight": (64,),
-        "blk.0.attn_norm.weight": (64,), "blk.0.ffn_norm.weight": (64,),
-        "blk.0.attn_q.weight": (64, 64), "blk.0.attn_k.weight": (32, 64), "blk.0.attn_v.weight": (32, 64),
-        "blk.0.attn_q.bias": (64,), "blk.0.attn_k.bias": (32,), "blk.0.attn_v.bias": (32,),
-        "blk.0.attn_output.weight": (64, 64), "blk.0.ffn_gate.weight": (96, 64), "blk.0.ffn_up.weight": (96, 64),
-        "blk.0.ffn_down.weight": (64, 96), **({extra: (8,)} if extra else {}),
-    }  # fmt: skip
-    unpacked = {}
-    for name, shape in shapes.items():
-        if name == drop:
-            continue
-        values = rng.normal(scale=0.1, size=shape).astype(np.float32)
-        if len(shape) == 2:
-            packed = gguf.quants.quantize(values, Q8_0)
-            writer.add_tensor(name, packed, raw_dtype=Q8_0)
-            values = gguf.quants.dequantize(packed, Q8_0)
-        else:
-            writer.add_tensor(name, values)
-        unpacked[name] = values
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return unpacked
-
-
-@pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
-    path = tmp_path_factory.mktemp("gguf") / "tiny-q8_0.gguf"
-    return path, write_gguf(path)
-
-
-def test_gguf_is_unpacked(packed):
-    """A quantised .gguf loads as float matrices, equal to what gguf itself unpacks."""
-    path, unpacked = packed
-    subject = open_(path)
-    assert subject.name == "tiny-q8_0"
-    layer = subject.model.model.layers[0]
-    for ours, theirs in {
-        layer.self_attn.o_proj.weight: "blk.0.attn_output.weight",
-        layer.self_attn.q_proj.weight: "blk.0.attn_q.weight",
-        layer.self_attn.q_proj.bias: "blk.0.attn_q.bias",
-        layer.mlp.down_proj.weight: "blk.0.ffn_down.weight",
-        layer.mlp.gate_proj.weight: "blk.0.ffn_gate.weight",
-        subject.anatomy.unembed.weight: "output.weight",
-        subject.model.get_input_embeddings().weight: "token_embd.weight",
-    }.items():
-        assert ours.dtype == torch.float32
-        np.testing.assert_array_equal(ours.numpy(), unpacked[theirs])
-
-
-def test_gguf_is_read_once(packed, monkeypatch, tmp_path):
-    """A vocabulary of 150,000 takes seconds to read, and the loaders ask for it three times, by several names."""
-    read, real = [], gguf.GGUFReader
-    monkeypatch.setattr(gguf, "GGUFReader", counting := lambda path: read.append(path) or real(path))
-    (tmp_path / "linked.gguf").symlink_to(packed[0])
-    monkeypatch.chdir(tmp_path)
-    open_("linked.gguf")
-    assert len(read) == 1
-    assert gguf.GGUFReader is counting
-
-
-def test_gguf_tokenizer(packed):
-    """The tokenizer inside a .gguf reads a transcript as the original does."""
-    text = "<think>- 27 - 25 + 49 = 51 (this works)\n</think>"
-    tokenizer = open_(packed[0]).tokenizer
-    assert tokenizer(text)["input_ids"] == TOKENIZER(text)["input_ids"]
-    assert (tokenizer.pad_token, tokenizer.eos_token) == (TOKENIZER.pad_token, TOKENIZER.eos_token)
-
-
-def test_gguf_says_one_line_while_loading(packed, capfd):
-    """The .gguf loader's own bars are silenced too."""
-    open_(packed[0])
-    said = capfd.readouterr()
-    assert (said.out, said.err) == ("", "loading tiny-q8_0 ...\n")
-
-
-def test_gguf_header(packed):
-    """The header gives architecture and shapes without reading a tensor."""
-    header = read_header(packed[0])
-    assert header.architecture == "qwen2"
-    assert header.tensors["blk.0.ffn_down.weight"] == (96, 64)
-    assert header.metadata["qwen2.attention.head_count_kv"] == 2
-    assert set(header.tensors) == set(packed[1])
-
-
-@pytest.mark.parametrize("share", [0.0001, 0.01, 0.1, 0.5, 0.999])
-def test_truncated_gguf(packed, tmp_path, share):
-    """A .gguf cut off anywhere, header or tensors, is refused before it is loaded."""
-    data = packed[0].read_bytes()
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(data[: int(len(data) * share)])
-    message = refusal(cut)
-    assert "download or copy it again" in message
-
-
-def test_corrupt_gguf_header(packed, tmp_path):
-    """No single changed byte in the header makes it fail in another way than by its own error."""
-    data, corrupt, said = bytearray(packed[0].read_bytes()), tmp_path / "corrupt.gguf", []
-    for position in [*range(4, 200), *range(200, 2000, 37)]:
-        changed = data[:]
-        changed[position] ^= 0xFF
-        corrupt.write_bytes(changed)
-        try:
-            precheck(resolve(str(corrupt)))
-        except MechinterpError as error:
-            said.append(str(error))
-    assert len(said) > 10  # not all: a letter of a name may change unnoticed
-    assert not [line for line in said if "\n" in line]
-
-
-def test_gguf_with_a_missing_tensor(tmp_path):
-    """A tensor that a .gguf lacks is never filled in at random."""
-    write_gguf(tmp_path / "a.gguf", drop="blk.0.ffn_down.weight")
-    assert "it lacks model.layers.0.mlp.down_proj.weight" in refusal(tmp_path / "a.gguf")
-
-
-def test_gguf_with_scaled_rotary_frequencies(tmp_path):
-    """A .gguf whose rotary scaling transformers would ignore is refused: its attention would be wrong."""
-    write_gguf(tmp_path / "a.gguf", extra="rope_freqs.weight")
-    assert "rotary" in refusal(tmp_path / "a.gguf")
-
-
-def test_gguf_of_another_family(tmp_path):
-    """A .gguf of an unknown family is refused by its header."""
-    write_gguf(tmp_path / "a.gguf", architecture="bert")
-    assert "'bert'" in refusal(tmp_path / "a.gguf")
-
-
-def test_part_of_a_gguf(packed, tmp_path):
-    """One part of a split .gguf is refused with the way to merge it."""
-    path = shutil.copy(packed[0], tmp_path / "tiny-00001-of-00003.gguf")
-    assert "merge the parts" in refusal(Path(path))
 
 
 @pytest.mark.real_model
