@@ -21,7 +21,8 @@ from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .nulls import Draws, with_null
-from .positions import Pass, Scope, at, everywhere, last, since, when_last_is
+from .passes import Pass
+from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
 from .prepared import Prepared, prepare
 from .probe import LinearProbe, fit_probes
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
@@ -87,6 +88,7 @@ __all__ = [
     "logit_lens",
     "matched_head_sets",
     "matched_neurons",
+    "maybe",
     "mean_heads",
     "mean_interval",
     "mean_neurons",

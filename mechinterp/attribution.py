@@ -20,8 +20,10 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from mechinterp.errors import MechinterpError
-from mechinterp.positions import Scope, being_watched
-from mechinterp.row_edits import prompt_slots
+from mechinterp.passes import being_watched
+from mechinterp.positions import Scope
+from mechinterp.prompts import prompt_slots
+from mechinterp.replacements import check_value
 from mechinterp.subject import Subject
 from mechinterp.sweep import Metric, Readout
 from mechinterp.tokens import same_length
@@ -60,8 +62,8 @@ def attribution(
         heads, neurons: what by: zero if None, or a layer's mean (n_heads, d_head), (d_mlp,), see `mean_heads`.
 
     Raises:
-        MechinterpError: no prompts, a metric with several numbers or without a gradient, or a call inside the `with`
-            block of an edit or a capture.
+        MechinterpError: no prompts, a scope that selects nothing in one of them, means of another shape, a metric with
+            several numbers or without a gradient, or a call inside the `with` block of an edit or a capture.
     """
     if not prompts:
         raise MechinterpError("attribution: no prompts were given")
@@ -69,20 +71,40 @@ def attribution(
         raise MechinterpError("attribution: called inside a `with` block; close it first")
     anatomy = subject.anatomy
     slots = prompt_slots(subject, prompts, scope)
+    for number, row in enumerate(slots):
+        if not (row >= 0).any():
+            raise MechinterpError(f"attribution: the scope selects no token of prompt {number}")
     of_heads = torch.zeros(len(prompts), anatomy.n_layers, anatomy.n_heads)
     of_neurons = torch.zeros(len(prompts), anatomy.n_layers, anatomy.d_mlp)
-    given = {"heads": heads, "neurons": neurons}
+    means = {
+        (what, layer): _mean(subject, given, layer, what)
+        for what, given in (("heads", heads), ("neurons", neurons))
+        for layer in range(anatomy.n_layers)
+    }
     for group in same_length(prompts, PROMPTS_AT_ONCE):
         here = torch.stack([slots[i] for i in group]) >= 0  # (P, T)
         for kind, layer, before, gradient in _gradients(subject, group, [prompts[i] for i in group], metric):
-            means = given[kind]
-            new = before.new_zeros(()) if means is None else means[layer].flatten().to(before)
-            change = ((new - before) * gradient * here[..., None].to(before.device)).float().sum(1).cpu()
+            change = (
+                ((means[kind, layer].to(before) - before) * gradient * here[..., None].to(before.device))
+                .float()
+                .sum(1)
+                .cpu()
+            )
             if kind == "heads":
                 of_heads[group, layer] = change.unflatten(-1, (anatomy.n_heads, anatomy.d_head)).sum(-1)
             else:
                 of_neurons[group, layer] = change
     return Attribution(of_heads, of_neurons)
+
+
+def _mean(subject: Subject, given: Mapping[int, Tensor] | None, layer: int, what: str) -> Tensor:
+    """What a layer's heads or neurons are replaced by, (features,) or () for zero."""
+    if given is None:
+        return torch.zeros(())
+    new = check_value(subject, given, layer, what)
+    if new.ndim != 1:
+        raise MechinterpError(f"attribution: {what} of layer {layer}: expected a mean, got shape {tuple(new.shape)}")
+    return new.detach()
 
 
 def rank_correlation(estimate: Tensor | np.ndarray, exact: Tensor | np.ndarray) -> float:

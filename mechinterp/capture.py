@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import InstrumentError
-from mechinterp.positions import Pass, PassWatch, at, watch_passes, whole_numbers
+from mechinterp.given import layers
+from mechinterp.passes import Pass, Reach, Watch, watch_passes
+from mechinterp.positions import token_positions
 from mechinterp.subject import Subject, attention_by
 from mechinterp.tokens import batches
 
@@ -53,73 +55,82 @@ def capture(
     """Capture at `positions` (B, k) in the layers named for each kind of site.
 
     Memory is proportional to the sites asked for. Works over several passes of the same rows, such as a prefix and
-    the rest under a KV cache. Attention rows need the eager kernel; it is switched on for the block only.
+    the rest under a KV cache. Attention rows need the eager kernel; it is switched on for the block only. -1 stands
+    for no position, to fill rows that have fewer, and is captured as zeros.
 
     Raises:
-        MechinterpError: a layer that the model does not have, or nothing to capture.
+        MechinterpError: a layer that the model does not have, a position below -1, or nothing to capture.
         InstrumentError: a position that no pass inside the block reached.
     """
     anatomy, found = subject.anatomy, Captured()
-    wanted = whole_numbers(positions, "capture(positions)", ("rows", "k")).cpu()
-    scope = at(wanted)
+    wanted = token_positions(positions, "capture(positions)").cpu()
     span = int(wanted.max()) + 1
-    reached: dict[tuple[str, int], Tensor] = {}
+    if not span:
+        raise MechinterpError("capture(positions): every position is -1, which stands for none; name at least one")
 
-    def read_residual(watch: PassWatch, args: Any, output: Any) -> Tensor:
+    def read_residual(now: Pass, args: Any, output: Any) -> Tensor:
         return output[0] if isinstance(output, tuple) else output
 
-    def read_heads(watch: PassWatch, args: Any, output: Any) -> Tensor:
+    def read_heads(now: Pass, args: Any, output: Any) -> Tensor:
         return args[0].unflatten(-1, (anatomy.n_heads, anatomy.d_head))
 
-    def read_neurons(watch: PassWatch, args: Any, output: Any) -> Tensor:
+    def read_neurons(now: Pass, args: Any, output: Any) -> Tensor:
         return args[0]
 
-    def read_attention(watch: PassWatch, args: Any, output: Any) -> Tensor:
-        return _align(output[1], watch.current, span).transpose(1, 2)
+    def read_attention(now: Pass, args: Any, output: Any) -> Tensor:
+        return _align(output[1], now, span).transpose(1, 2)
 
-    def store(name: str, layer: int, values: Tensor, slots: Tensor) -> None:
-        """Put values (B, T, ...) into found.<name>[layer] (B, k, ...), where slots (B, T) say so."""
-        by_layer = getattr(found, name)
-        if layer not in by_layer:
-            by_layer[layer] = values.new_zeros((*wanted.shape, *values.shape[2:]), dtype=torch.float32)
-            reached[name, layer] = torch.zeros(wanted.shape, dtype=torch.bool)
-        rows, columns = (slots >= 0).nonzero(as_tuple=True)
-        into = slots[rows, columns]
-        device = values.device
-        by_layer[layer][rows.to(device), into.to(device)] = values[rows.to(device), columns.to(device)].detach().float()
-        reached[name, layer][rows.cpu(), into.cpu()] = True
-
-    attention = tuple(attention)
-    sites: list[tuple[str, Iterable[int], Callable[[int], Callable[..., Any]], Callable[..., Tensor]]] = [
-        ("residual", residual, lambda i: anatomy.layers[i].register_forward_hook, read_residual),
-        ("heads", heads, lambda i: anatomy.o_proj(i).register_forward_pre_hook, read_heads),
-        ("neurons", neurons, lambda i: anatomy.down_proj(i).register_forward_pre_hook, read_neurons),
-        ("attention", attention, lambda i: anatomy.attention(i).register_forward_hook, read_attention),
+    given = {"residual": residual, "heads": heads, "neurons": neurons, "attention": attention}
+    asked = {name: layers(those, anatomy, f"capture({name})") for name, those in given.items()}
+    if not any(asked.values()):
+        raise MechinterpError("capture: name at least one layer of residual, heads, neurons or attention")
+    sites: list[tuple[str, Callable[[int], Callable[..., Any]], Callable[..., Tensor]]] = [
+        ("residual", lambda i: anatomy.layers[i].register_forward_hook, read_residual),
+        ("heads", lambda i: anatomy.o_proj(i).register_forward_pre_hook, read_heads),
+        ("neurons", lambda i: anatomy.down_proj(i).register_forward_pre_hook, read_neurons),
+        ("attention", lambda i: anatomy.attention(i).register_forward_hook, read_attention),
     ]
     with ExitStack() as stack:
         watch = stack.enter_context(watch_passes(subject))
-        if attention:
+        if asked["attention"]:
             stack.enter_context(attention_by(subject, "eager"))
-        for name, layers, register, read in sites:
-            for layer in layers:
-                anatomy.check_layer(layer)
-
-                def hook(
-                    module: nn.Module, args: Any, output: Any = None, *, name: str = name, layer: int = layer,
-                    read: Callable[..., Tensor] = read,
-                ) -> None:  # fmt: skip
-                    slots = scope(watch.current)
-                    if (slots >= 0).any():
-                        store(name, layer, read(watch, args, output), slots)
-
-                stack.callback(register(layer)(hook).remove)
-                reached[name, layer] = torch.zeros(wanted.shape, dtype=torch.bool)
-        if not reached:
-            raise MechinterpError("capture: name at least one layer of residual, heads, neurons or attention")
+        looks = []
+        for name, register, read in sites:
+            for layer in asked[name]:
+                look = _Look(watch, wanted, getattr(found, name), layer, read)
+                stack.callback(register(layer)(look).remove)
+                looks.append((f"capture of {name} in layer {layer}", look))
         yield found
-        for (name, layer), there in reached.items():
-            if missed := int((~there)[wanted >= 0].sum()):
-                raise InstrumentError(f"capture of {name} in layer {layer}: {missed} positions were never reached")
+        for what, look in looks:
+            if missed := int(look.reach.never().sum()):
+                raise InstrumentError(f"{what}: {missed} positions were never reached")
+
+
+class _Look:
+    """The hook of one site in one layer: puts what it reads at the wanted positions into `found[layer]`."""
+
+    def __init__(
+        self, watch: Watch, wanted: Tensor, found: dict[int, Tensor], layer: int, read: Callable[..., Tensor]
+    ) -> None:
+        self.watch, self.wanted, self.found, self.layer, self.read = watch, wanted, found, layer, read
+        self.reach = Reach(wanted, onwards=False)
+
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
+        now = self.watch.now()
+        if len(self.wanted) != len(now.positions):
+            raise MechinterpError(
+                f"capture(positions): {len(self.wanted)} rows of positions for a pass of {len(now.positions)} rows"
+            )
+        self.reach.see(now)
+        wanted = self.wanted.to(now.positions.device)[:, None]
+        match = (now.positions[:, :, None] == wanted) & (wanted >= 0)  # (B, T, k)
+        values = self.read(now, args, output)  # (B, T, ...)
+        if self.layer not in self.found:
+            shape = (*self.wanted.shape, *values.shape[2:])
+            with torch.inference_mode(False):  # so that what is captured can be used outside
+                self.found[self.layer] = torch.zeros(shape, dtype=torch.float32, device=values.device)
+        rows, columns, slots = (index.to(values.device) for index in match.nonzero(as_tuple=True))
+        self.found[self.layer][rows, slots] = values[rows, columns].detach().float()
 
 
 def mean_heads(subject: Subject, sequences: Sequence[Sequence[int]]) -> dict[int, Tensor]:
@@ -147,7 +158,7 @@ def _mean_inputs(
         for layer in range(subject.anatomy.n_layers):
 
             def add(module: nn.Module, args: Any, *, layer: int = layer) -> None:
-                real = watch.current.positions.to(args[0].device) >= 0  # padding would spoil the mean
+                real = watch.now().positions.to(args[0].device) >= 0  # padding would spoil the mean
                 total = args[0][real].float().sum(0)
                 sums[layer] = sums[layer] + total if layer in sums else total
 
@@ -161,10 +172,11 @@ def _align(weights: Tensor | None, now: Pass, span: int) -> Tensor:
     """Attention weights (B, n_heads, T, columns) -> (B, n_heads, T, span), indexed by token position."""
     if weights is None:
         raise InstrumentError("the model gave no attention weights; the eager kernel was not used")
-    width = weights.shape[-1]
-    seen = int((now.first + now.positions[:, -1]).max()) + 1  # columns so far; a sliding window has dropped some
-    first = now.first.to(weights.device) - max(0, seen - width)
-    columns = first[:, None] + torch.arange(span, device=weights.device)  # (B, span)
-    inside = (columns >= 0) & (columns < width)
-    index = columns.clamp(0, width - 1)[:, None, None, :].expand(*weights.shape[:3], -1)
+    so_far = now.so_far.to(weights.device)  # (B, C)
+    dropped = max(0, so_far.shape[1] - weights.shape[-1])  # by a sliding window
+    rows, columns = ((so_far >= 0) & (so_far < span)).nonzero(as_tuple=True)
+    column = so_far.new_full((len(so_far), span), -1)  # of each position
+    column[rows, so_far[rows, columns]] = columns - dropped
+    inside = column >= 0
+    index = column.clamp(min=0)[:, None, None, :].expand(*weights.shape[:3], -1)
     return weights.gather(-1, index) * inside[:, None, None, :]

@@ -13,7 +13,7 @@ from torch import Tensor
 from mechinterp.capture import capture
 from mechinterp.evidence import InstrumentError
 from mechinterp.intervene import ablate_heads, ablate_neurons
-from mechinterp.positions import at
+from mechinterp.positions import at, maybe
 from mechinterp.subject import Subject
 from mechinterp.tokens import last_logits, pad
 from mechinterp.values import head_outputs
@@ -37,7 +37,7 @@ def check_instruments(subject: Subject, sequences: Sequence[Sequence[int]]) -> N
     batch = pad(subject, sequences)
     clean = last_logits(subject, batch)
     everything = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
-    nowhere = at([[NOWHERE]] * len(sequences))
+    nowhere = maybe(at([[NOWHERE]] * len(sequences)))
     with ablate_heads(subject, everything, scope=nowhere), ablate_neurons(subject, [(0, 0)], scope=nowhere):
         if not torch.equal(last_logits(subject, batch), clean):
             raise InstrumentError("hooks that edit nothing changed the logits")

@@ -16,11 +16,16 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from mechinterp.errors import MechinterpError
+from mechinterp.evidence import InstrumentError
 from mechinterp.interventions import Intervention
-from mechinterp.positions import Pass, Scope, being_watched
-from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows, memory_for_rows, prompt_slots, tables_of
+from mechinterp.memory import memory_for_rows
+from mechinterp.passes import Pass, being_watched
+from mechinterp.positions import Maybe, Scope, slots_of
+from mechinterp.prompts import prompt_slots
+from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows
 from mechinterp.subject import Subject
-from mechinterp.tokens import pad, unembed_last
+from mechinterp.tables import tables_of
+from mechinterp.tokens import pad, unembed
 
 MOST = 2**29  # bytes of a batch's rows and their KV cache
 STOPPED = 1 / 8
@@ -55,7 +60,8 @@ def generate(
 
     Raises:
         MechinterpError: no prompts, no interventions, one that the model cannot have, or a call inside the `with`
-            block of an edit or a capture.
+            block of an edit or a capture, or a position that no text can reach.
+        InstrumentError: an intervention that fired in no text, unless the scope is a `maybe`.
     """
     if not prompts or not interventions or max_new_tokens < 1:
         raise MechinterpError(
@@ -66,17 +72,19 @@ def generate(
         raise MechinterpError("generate: called inside a `with` block; give its edit as an intervention")
     if stop is None:
         stop = [] if subject.tokenizer.eos_token_id is None else [subject.tokenizer.eos_token_id]
-    slots, tables = prompt_slots(subject, prompts, scope), tables_of(subject, interventions, prompts=len(prompts))
+    slots = prompt_slots(subject, prompts, scope, later=max_new_tokens - 1)  # the last new token is not run
+    tables = tables_of(subject, interventions, scope=scope, slots=slots)
     chances = torch.rand(
         len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).to(subject.device)
     ending = torch.tensor(list(stop), dtype=torch.long, device=subject.device)
     texts: list[list[list[int]]] = [[[] for _ in interventions] for _ in prompts]
     max_rows = max_rows or _rows_at_once(subject, max(map(len, prompts)) + max_new_tokens)
+    fired = torch.zeros(len(interventions), dtype=torch.bool, device=subject.device)
     total = len(prompts) * len(interventions)
     with tqdm(total=total, desc=progress, unit="row", disable=None if progress else True, leave=False) as bar:
         for group, under in _portions(prompts, len(interventions), max_rows):
-            decoder = _Decoder(subject, prompts, slots, group, under, tables, scope)
+            decoder = _Decoder(subject, prompts, slots, group, under, tables, scope, len(interventions))
             begin = decoder.run_prefix()
             with edit_rows(subject, decoder.editor):
                 logits = decoder.start(begin)
@@ -90,7 +98,14 @@ def generate(
                     if step + 1 == max_new_tokens or decoder.stopped.all():
                         break
                     logits = decoder.step(new)
+            fired |= decoder.fired
             bar.update(len(group) * len(under))
+    for number, one in enumerate(interventions):
+        if one is not None and not fired[number] and not isinstance(scope, Maybe):
+            raise InstrumentError(
+                f"generate: intervention {number} never fired: the scope selected no token of any text; "
+                "give another one, or maybe(scope)"
+            )
     return texts
 
 
@@ -106,6 +121,7 @@ class _Decoder:
         under: Sequence[int],
         tables: Mapping[Place, Sequence[Table]],
         scope: Scope,
+        interventions: int,
     ) -> None:
         self.subject, self.scope = subject, scope
         self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=subject.device)
@@ -119,6 +135,7 @@ class _Decoder:
         self.stopped = torch.zeros_like(self.prompt, dtype=torch.bool)
         self.cache = DynamicCache(config=subject.model.config)
         self.editor = RowEditor(tables, Rows(self.under, self.prompt, self.mask))
+        self.fired = torch.zeros(interventions, dtype=torch.bool, device=subject.device)
         self.made = 0  # new tokens so far
 
     def run_prefix(self) -> int:
@@ -152,6 +169,7 @@ class _Decoder:
 
     def _run(self, ids: Tensor, positions: Tensor, slots: Tensor) -> Tensor:
         self.editor.rows = Rows(self.under, self.prompt, slots)
+        self.fired[self.under[(slots >= 0).any(1)]] = True
         hidden = self.subject.model.model(
             input_ids=ids,
             attention_mask=self.mask,
@@ -159,7 +177,7 @@ class _Decoder:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        return unembed_last(self.subject, hidden)
+        return unembed(self.subject, hidden[:, -1])
 
     def _slots_of(self, new: Tensor) -> Tensor:
         """What the scope says of these tokens, (rows,). A scope knows every prompt, not only those of this batch."""
@@ -169,7 +187,9 @@ class _Decoder:
             rows = self.under == under
             ids = torch.zeros_like(positions)
             ids[self.prompt[rows], 0] = new[rows]
-            slots[rows] = self.scope(Pass(positions, torch.zeros_like(self.lengths), ids))[self.prompt[rows], 0]
+            slots[rows] = slots_of(self.scope, Pass(positions, torch.zeros_like(self.lengths), ids))[
+                self.prompt[rows], 0
+            ]
         return slots
 
 

@@ -20,13 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechinterp.errors import MechinterpError
 from mechinterp.evidence import InstrumentError
-from mechinterp.positions import PassWatch, Scope, everywhere, watch_passes
+from mechinterp.given import layers
+from mechinterp.passes import Pass, Watch, watch_passes
+from mechinterp.positions import Maybe, Scope, checked_scope, everywhere, reach_of, slots_of
+from mechinterp.replacements import (
+    Head,
+    Neuron,
+    check_value,
+    fit_scope,
+    head_columns,
+    neuron_columns,
+    one_place_a_slot,
+    steering_vector,
+)
 from mechinterp.subject import Subject
-
-Head = tuple[int, int]
-Neuron = tuple[int, int]
 
 
 @dataclass
@@ -68,11 +76,13 @@ def ablate_heads(
         scope: where, see `mechinterp.positions`.
 
     Raises:
-        MechinterpError: no heads, or one that the model does not have, or values of another shape.
+        MechinterpError: no heads, or one that the model does not have, or values of another shape or for another
+            scope.
+        InstrumentError: when the block ends, a position that no pass has reached, or an edit that never fired,
+            unless the scope is a `maybe`.
     """
     columns = head_columns(subject, heads)
-    new = check_values(subject, values, columns, "heads")
-    with _edit_inputs(subject, subject.anatomy.o_proj, columns, new, scope, "heads") as edit:
+    with _edit_inputs(subject, subject.anatomy.o_proj, columns, values, scope, "heads") as edit:
         yield edit
 
 
@@ -91,11 +101,10 @@ def ablate_neurons(
         scope: where, see `mechinterp.positions`.
 
     Raises:
-        MechinterpError: no neurons, or one that the model does not have, or values of another shape.
+        MechinterpError, InstrumentError: as `ablate_heads`.
     """
     columns = neuron_columns(subject, neurons)
-    new = check_values(subject, values, columns, "neurons")
-    with _edit_inputs(subject, subject.anatomy.down_proj, columns, new, scope, "neurons") as edit:
+    with _edit_inputs(subject, subject.anatomy.down_proj, columns, values, scope, "neurons") as edit:
         yield edit
 
 
@@ -107,26 +116,24 @@ def steer(
 
     Raises:
         MechinterpError: no such layer, a vector of another size or with values that are not finite.
+        InstrumentError: as `ablate_heads`.
     """
+    (layer,) = layers([layer], subject.anatomy, "steer")
     added = steering_vector(subject, layer, vector, coefficient)
-    edit = Edit()
+    with ExitStack() as stack:
+        aim = stack.enter_context(_aiming(subject, scope, [layer]))
 
-    def hook(watch: PassWatch) -> Callable[..., Any]:
         def add(module: nn.Module, args: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            rows, places, _ = _chosen(watch, scope, hidden, edit, layer)
+            rows, places, _ = aim.chosen(layer, hidden.device)
             if not rows.numel():
                 return None
             hidden = hidden.clone()
             hidden[rows, places] += added.to(hidden)
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-        return add
-
-    with ExitStack() as stack:
-        watch = stack.enter_context(watch_passes(subject))
-        stack.callback(subject.anatomy.layers[layer].register_forward_hook(hook(watch)).remove)
-        yield edit
+        stack.callback(subject.anatomy.layers[layer].register_forward_hook(add).remove)
+        yield aim.edit
 
 
 @contextmanager
@@ -139,106 +146,87 @@ def _edit_inputs(
     what: str,
 ) -> Iterator[Edit]:
     """Replace columns of the inputs of linear modules: the one mechanism behind heads and neurons."""
-    edit = Edit()
-
-    def hook(layer: int, watch: PassWatch) -> Callable[..., Any]:
-        which = torch.tensor(columns[layer])
-        new = None if values is None else values[layer]
-
-        def replace(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            inputs = args[0]  # (B, T, features)
-            rows, places, slots = _chosen(watch, scope, inputs, edit, layer)
-            if not rows.numel():
-                return None
-            inputs, on = inputs.clone(), which.to(inputs.device)
-            if new is None:
-                put = inputs.new_zeros(())
-            elif new.ndim == 1:
-                put = new.to(inputs)[on]
-            else:
-                if new.shape[0] != inputs.shape[0] or int(slots.max()) >= new.shape[1]:
-                    raise MechinterpError(
-                        f"values for the {what} of layer {layer}: {tuple(new.shape[:2])} rows and slots, but this pass "
-                        f"has {inputs.shape[0]} rows and its scope asks for slot {int(slots.max())}"
-                    )
-                put = new.to(inputs)[rows, slots][:, on]  # (edited, columns)
-            inputs[rows[:, None], places[:, None], on] = put
-            return (inputs, *args[1:])
-
-        return replace
-
+    given = {} if values is None else {layer: check_value(subject, values, layer, what) for layer in columns}
+    for layer, new in given.items():
+        fit_scope(scope, new, f"values for the {what} of layer {layer}")
     with ExitStack() as stack:
-        watch = stack.enter_context(watch_passes(subject))
+        aim = stack.enter_context(_aiming(subject, scope, columns))
+
+        def hook(layer: int) -> Callable[..., Any]:
+            which, new = torch.tensor(columns[layer]), given.get(layer)
+
+            def replace(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+                inputs = args[0]  # (B, T, features)
+                rows, places, slots = aim.chosen(layer, inputs.device)
+                if new is not None:
+                    one_place_a_slot(aim.slots, new, f"values for the {what} of layer {layer}")
+                if not rows.numel():
+                    return None
+                inputs, on = inputs.clone(), which.to(inputs.device)
+                if new is None:
+                    put = inputs.new_zeros(())
+                elif new.ndim == 1:
+                    put = new.to(inputs)[on]
+                else:
+                    put = new.to(inputs)[rows, slots][:, on]  # (edited, columns)
+                inputs[rows[:, None], places[:, None], on] = put
+                return (inputs, *args[1:])
+
+            return replace
+
         for layer in columns:
-            stack.callback(module_of(layer).register_forward_pre_hook(hook(layer, watch)).remove)
-        yield edit
+            stack.callback(module_of(layer).register_forward_pre_hook(hook(layer)).remove)
+        yield aim.edit
 
 
-def _chosen(watch: PassWatch, scope: Scope, hidden: Tensor, edit: Edit, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and slots to edit in this pass, each (edited,); counted in `edit`."""
-    slots = scope(watch.current)
-    rows, places = (slots >= 0).nonzero(as_tuple=True)
-    edit.passes[layer] += 1
-    edit.positions[layer] += rows.numel()
-    return rows.to(hidden.device), places.to(hidden.device), slots[rows, places].to(hidden.device)
+class _Aim:
+    """Where a scope says that the running pass is to be edited, and what has come of it."""
+
+    def __init__(self, watch: Watch, scope: Scope, layers: Iterable[int]) -> None:
+        self.watch, self.scope, self.layers, self.edit = watch, checked_scope(scope), list(layers), Edit()
+        self.reach = reach_of(scope)
+        self.seen: Pass | None = None
+
+    def chosen(self, layer: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and slots to edit in this pass, each (edited,)."""
+        now = self.watch.now()
+        if now is not self.seen:
+            self.seen, self.slots = now, slots_of(self.scope, now)  # (B, T)
+            self.rows, self.places = (self.slots >= 0).nonzero(as_tuple=True)
+            if self.reach is not None:
+                self.reach.see(now)
+        self.edit.passes[layer] += 1
+        self.edit.positions[layer] += self.rows.numel()
+        slots = self.slots[self.rows, self.places]
+        return self.rows.to(device), self.places.to(device), slots.to(device)
+
+    def check(self) -> None:
+        """Raise InstrumentError where passes were run and the edit did not act as it was said."""
+        if not self.watch.completed:
+            return
+        for layer in self.layers:
+            if not self.edit.passes[layer]:
+                raise InstrumentError(f"the edit in layer {layer} never ran: its hook was not called in any pass")
+        if self.reach is not None and (never := self.reach.never()).any():
+            row, slot = never.nonzero()[0].tolist()
+            position = int(self.reach.wanted[row, slot])
+            raise InstrumentError(
+                f"the edit never fired at position {position} of row {row} ({int(never.sum())} such): the row did not "
+                "reach it in every run; give positions that there are, or maybe(scope)"
+            )
+        for layer, fired in self.edit.positions.items():
+            if not fired:
+                raise InstrumentError(
+                    f"the edit in layer {layer} never fired: its scope selected no token in {self.edit.passes[layer]} "
+                    "passes; give another one, or maybe(scope)"
+                )
 
 
-def head_columns(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]]:
-    """By layer, the inputs of `o_proj` that are the outputs of these heads. Raises MechinterpError, see above."""
-    anatomy = subject.anatomy
-    columns: dict[int, list[int]] = defaultdict(list)
-    for layer, head in sorted(set(heads)):
-        anatomy.check_head(layer, head)
-        columns[layer] += range(head * anatomy.d_head, (head + 1) * anatomy.d_head)
-    return _some(columns, "heads")
-
-
-def neuron_columns(subject: Subject, neurons: Iterable[Neuron]) -> dict[int, list[int]]:
-    """By layer, the inputs of `down_proj` that are these neurons. Raises MechinterpError, see above."""
-    columns: dict[int, list[int]] = defaultdict(list)
-    for layer, neuron in sorted(set(neurons)):
-        subject.anatomy.check_neuron(layer, neuron)
-        columns[layer].append(neuron)
-    return _some(columns, "neurons")
-
-
-def _some(columns: dict[int, list[int]], what: str) -> dict[int, list[int]]:
-    if not columns:
-        raise MechinterpError(f"ablate_{what}: no {what} were given; an empty ablation would measure nothing")
-    return columns
-
-
-def check_values(
-    subject: Subject, values: Mapping[int, Tensor] | None, layers: Iterable[int], what: str
-) -> dict[int, Tensor] | None:
-    """The values of these layers, with the dimensions of one position flattened into one."""
-    if values is None:
-        return None
-    return {layer: check_value(subject, values, layer, what) for layer in layers}
-
-
-def check_value(subject: Subject, values: Mapping[int, Tensor], layer: int, what: str) -> Tensor:
-    """The values of one layer, with the dimensions of one position flattened into one."""
-    anatomy = subject.anatomy
-    unit = (anatomy.n_heads, anatomy.d_head) if what == "heads" else (anatomy.d_mlp,)
-    given = values.get(layer)
-    if given is None:
-        raise MechinterpError(f"values for the {what}: none for layer {layer}, only for layers {sorted(values)}")
-    fits = given.ndim in (len(unit), len(unit) + 2) and tuple(given.shape[-len(unit) :]) == unit
-    if not fits or not torch.isfinite(given).all():
-        raise MechinterpError(
-            f"values for the {what} of layer {layer}: expected finite numbers, {unit} for all positions or "
-            f"(rows, k, ...), got shape {tuple(given.shape)}"
-        )
-    return given.flatten(-len(unit))
-
-
-def steering_vector(subject: Subject, layer: int, vector: Tensor, coefficient: float) -> Tensor:
-    """`coefficient * vector`, fit for this model. Raises MechinterpError, see `steer`."""
-    subject.anatomy.check_layer(layer)
-    if tuple(vector.shape) != (subject.anatomy.d_model,) or not torch.isfinite(coefficient * vector).all():
-        raise MechinterpError(
-            f"steer: expected a finite vector of {subject.anatomy.d_model} numbers, "
-            f"got {coefficient:g} times one of shape {tuple(vector.shape)}"
-        )
-    return coefficient * vector
+@contextmanager
+def _aiming(subject: Subject, scope: Scope, layers: Iterable[int]) -> Iterator[_Aim]:
+    """The block of an edit; left without an error, it checks that the edit acted."""
+    with watch_passes(subject) as watch:
+        aim = _Aim(watch, scope, layers)
+        yield aim
+        if not isinstance(scope, Maybe):
+            aim.check()

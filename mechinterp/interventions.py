@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import pairs, real_numbers, whole_number
 from mechinterp.intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from mechinterp.positions import Scope, everywhere
 from mechinterp.subject import Subject
@@ -26,6 +27,9 @@ class AblateHeads:
     heads: Sequence[Head]
     values: Mapping[int, Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", pairs(self.heads, "heads"))
+
     def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
         return ablate_heads(subject, self.heads, values=self.values, scope=scope)
 
@@ -36,6 +40,9 @@ class AblateNeurons:
 
     neurons: Sequence[Neuron]
     values: Mapping[int, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "neurons", pairs(self.neurons, "neurons"))
 
     def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
         return ablate_neurons(subject, self.neurons, values=self.values, scope=scope)
@@ -48,6 +55,10 @@ class Steer:
     layer: int
     vector: Tensor
     coefficient: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", whole_number(self.layer, "Steer: layer"))
+        object.__setattr__(self, "vector", real_numbers(self.vector, "Steer: vector", finite=False))
 
     def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
         return steer(subject, self.layer, self.vector, coefficient=self.coefficient, scope=scope)
@@ -65,6 +76,6 @@ def parts(intervention: Intervention | None) -> list[Single]:
         return [intervention]
     if not isinstance(intervention, tuple | list) or not intervention or None in intervention:
         raise MechinterpError(
-            f"expected an intervention, a tuple of several, or None for the clean run, got {intervention!r:.80}"
+            f"expected an intervention, a tuple of several, or None for the clean run, got {quote(intervention)}"
         )
     return [part for one in intervention for part in parts(one)]

@@ -1,47 +1,28 @@
 """Where in a sequence an edit applies or a capture looks.
 
-A position is a token's index in its row, counted from the row's first real token: padding does not shift it,
-and a decode step under a KV cache goes on counting. Positions are derived from the attention mask.
-
-Pass           what one forward pass sees: positions and tokens
 Scope          Pass -> slots (B, T): -1 leaves the position alone, another number applies the edit
 everywhere     every real token of every pass
 last           the last token of each row, in every pass
 at             the given positions of each row
 since          each row's given position and all that follow, decode steps included
 when_last_is   every token of the rows whose last token in this pass is one of the given
-watch_passes   keeps the current Pass of a model at hand
-being_watched  whether a block of `watch_passes` is open
+maybe          another scope, which may select nothing
+slots_of       what a scope says of a pass, checked
+bare           a scope without its `maybe`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mechinterp.errors import MechinterpError
-from mechinterp.subject import Subject
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass over B rows and T columns.
-
-    Attributes:
-        positions: (B, T) token positions, -1 at padding.
-        first: (B,) the column, counted over cached and new columns alike, of each row's first real token.
-        input_ids: (B, T), or None when the model was given embeddings.
-    """
-
-    positions: Tensor
-    first: Tensor
-    input_ids: Tensor | None
-
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import whole_numbers
+from mechinterp.passes import Pass, Reach
 
 Scope = Callable[[Pass], Tensor]
 
@@ -56,107 +37,140 @@ def last(now: Pass) -> Tensor:
     return _slots((now.positions >= 0) & (now.positions == now.positions.amax(dim=1, keepdim=True)))
 
 
-def at(positions: Tensor | Sequence[Sequence[int]]) -> Scope:
-    """The given positions, (B, k) with one row a sequence; slot j is column j. A negative entry stands for none."""
-    wanted = whole_numbers(positions, "at(positions)", ("rows", "k"))
+@dataclass(frozen=True, eq=False)
+class At:
+    """See `at`."""
 
-    def scope(now: Pass) -> Tensor:
-        here = wanted.to(now.positions.device)
-        if here.shape[0] != now.positions.shape[0]:
+    positions: Tensor
+
+    def __call__(self, now: Pass) -> Tensor:
+        here = self.positions.to(now.positions.device)
+        if len(here) != len(now.positions):
             raise MechinterpError(
-                f"at(positions): {here.shape[0]} rows of positions for a pass of {now.positions.shape[0]} rows"
+                f"at(positions): {len(here)} rows of positions for a pass of {len(now.positions)} rows"
             )
         match = (now.positions[:, :, None] == here[:, None, :]) & (here[:, None, :] >= 0)  # (B, T, k)
         return torch.where(match.any(-1), match.long().argmax(-1), -1)
 
-    return scope
+
+@dataclass(frozen=True, eq=False)
+class Since:
+    """See `since`."""
+
+    starts: Tensor
+
+    def __call__(self, now: Pass) -> Tensor:
+        if len(self.starts) != len(now.positions):
+            raise MechinterpError(f"since(starts): {len(self.starts)} starts for a pass of {len(now.positions)} rows")
+        return _slots((now.positions >= 0) & (now.positions >= self.starts.to(now.positions.device)[:, None]))
+
+
+@dataclass(frozen=True, eq=False)
+class WhenLastIs:
+    """See `when_last_is`."""
+
+    tokens: Tensor
+
+    def __call__(self, now: Pass) -> Tensor:
+        if now.input_ids is None:
+            raise MechinterpError("when_last_is: the model was given embeddings, not tokens")
+        wanted = torch.isin(now.input_ids, self.tokens.to(now.input_ids.device))
+        ending = (wanted & (last(now) >= 0)).any(1, keepdim=True)
+        return _slots((now.positions >= 0) & ending)
+
+
+@dataclass(frozen=True, eq=False)
+class Maybe:
+    """See `maybe`."""
+
+    scope: Scope
+
+    def __call__(self, now: Pass) -> Tensor:
+        return self.scope(now)
+
+
+def at(positions: Tensor | Sequence[Sequence[int]]) -> Scope:
+    """The given positions, (B, k) with one row a sequence; slot j is column j.
+
+    -1 stands for none, to fill rows that have fewer. A position named twice in a row is edited once, by its first slot.
+
+    Raises:
+        MechinterpError: no whole numbers, or one below -1: positions are counted from the row's first token.
+    """
+    return At(token_positions(positions, "at(positions)"))
 
 
 def since(starts: Tensor | Sequence[int]) -> Scope:
     """Each row's position `starts[row]` and all that follow, decode steps included."""
     wanted = whole_numbers(starts, "since(starts)", ("rows",))
-
-    def scope(now: Pass) -> Tensor:
-        if len(wanted) != len(now.positions):
-            raise MechinterpError(f"since(starts): {len(wanted)} starts for a pass of {len(now.positions)} rows")
-        return _slots(now.positions >= wanted.to(now.positions.device)[:, None].clamp(min=0))
-
-    return scope
+    if (wanted < 0).any():
+        raise MechinterpError(f"since(starts): {int(wanted.min())}; positions are counted from a row's first token, 0")
+    return Since(wanted)
 
 
 def when_last_is(tokens: Collection[int]) -> Scope:
     """Every token of the rows whose last token in this pass is one of `tokens` (the published ` (` rule)."""
-    if not tokens:
+    if not len(tokens):
         raise MechinterpError("when_last_is: no tokens were given; the edit would never fire")
+    return WhenLastIs(whole_numbers(list(tokens), "when_last_is(tokens)", ("tokens",)))
 
-    def scope(now: Pass) -> Tensor:
-        if now.input_ids is None:
-            raise MechinterpError("when_last_is: the model was given embeddings, not tokens")
-        ids = torch.tensor(sorted(tokens), device=now.input_ids.device)
-        ending = torch.isin(now.input_ids[:, -1], ids) & (now.positions[:, -1] >= 0)
-        return _slots((now.positions >= 0) & ending[:, None])
 
+def maybe(scope: Scope) -> Scope:
+    """The same scope, of which it is no error that a position is never reached, or nothing is ever selected."""
+    return Maybe(checked_scope(scope))
+
+
+def bare(scope: Scope) -> Scope:
+    """A scope without its `maybe`."""
+    while isinstance(scope, Maybe):
+        scope = scope.scope
     return scope
 
 
-class PassWatch:
-    """Holds the current pass."""
-
-    current: Pass
-
-
-@contextmanager
-def watch_passes(subject: Subject) -> Iterator[PassWatch]:
-    """Keep `watch.current` up to date while the model runs, whether called directly or by `generate`."""
-    watch = PassWatch()
-
-    def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watch.current = _read_pass(args, kwargs)
-
-    before.of = watch  # type: ignore[attr-defined]
-    handle = subject.model.model.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        yield watch
-    finally:
-        handle.remove()
+def checked_scope(scope: Any) -> Scope:
+    """Raises MechinterpError for what is no scope, such as bare positions."""
+    if not callable(scope):
+        raise MechinterpError(f"scope: expected one such as mi.last or mi.at(positions), got {quote(scope)}")
+    return scope
 
 
-def being_watched(subject: Subject) -> bool:
-    """Whether some edit or capture of this model is open: each of them watches the passes."""
-    hooks = subject.model.model._forward_pre_hooks.values()
-    return any(isinstance(getattr(hook, "of", None), PassWatch) for hook in hooks)
+def slots_of(scope: Scope, now: Pass) -> Tensor:
+    """(B, T) what the scope says of this pass; padding is left alone whatever it says.
 
-
-def _read_pass(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
-    input_ids = args[0] if args else kwargs.get("input_ids")
-    mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
-    source = input_ids if input_ids is not None else kwargs["inputs_embeds"]
-    rows, columns = source.shape[:2]
-    cache = kwargs.get("past_key_values")
-    past = cache.get_seq_length() if cache is not None else 0
-    if mask is None:
-        mask = torch.ones(rows, past + columns, dtype=torch.long, device=source.device)
-    if not isinstance(mask, Tensor) or mask.ndim != 2:
-        raise MechinterpError("the attention mask must be (rows, columns); a prepared 4-D mask hides the padding")
-    if mask.shape[1] < past + columns:
+    Raises:
+        MechinterpError: it gives no whole number for each token.
+    """
+    slots = scope(now)
+    if not isinstance(slots, Tensor) or not _whole(slots) or slots.shape != now.positions.shape:
+        got = f"{slots.dtype} {tuple(slots.shape)}" if isinstance(slots, Tensor) else f"a {type(slots).__name__}"
         raise MechinterpError(
-            f"the attention mask has {mask.shape[1]} columns; it must cover {past} cached and {columns} new ones"
+            f"scope: expected whole numbers (rows, columns) {tuple(now.positions.shape)}, -1 where nothing is edited, "
+            f"got {got}"
         )
-    real = mask.long()[:, : past + columns]
-    positions = torch.where(real > 0, real.cumsum(1) - 1, -1)[:, -columns:]
-    return Pass(positions, real.argmax(1), input_ids)
+    return torch.where(now.positions >= 0, slots.to(now.positions.device).clamp(min=-1), -1)
 
 
-def whole_numbers(values: Tensor | Sequence[Any], what: str, dimensions: tuple[str, ...]) -> Tensor:
-    """`values` as a tensor of whole numbers with these dimensions; `what` is how errors call it."""
-    expected = f"{what}: expected whole numbers ({', '.join(dimensions)})"
-    try:
-        numbers = torch.as_tensor(values)
-    except (TypeError, ValueError) as error:
-        raise MechinterpError(f"{expected}, as many in every row") from error
-    if numbers.ndim != len(dimensions) or numbers.is_floating_point() or numbers.dtype == torch.bool:
-        raise MechinterpError(f"{expected}, got {numbers.dtype} of shape {tuple(numbers.shape)}")
-    return numbers
+def reach_of(scope: Scope) -> Reach | None:
+    """What has to be met for the scope to have applied where it says; None where it names no positions."""
+    if isinstance(scope, At):
+        return Reach(scope.positions, onwards=False)
+    return Reach(scope.starts[:, None], onwards=True) if isinstance(scope, Since) else None
+
+
+def token_positions(positions: Any, what: str) -> Tensor:
+    """(B, k) positions with -1 for none; `what` is how errors call them."""
+    wanted = whole_numbers(positions, what, ("rows", "k"))
+    if not wanted.numel():
+        raise MechinterpError(f"{what}: no positions were given, {tuple(wanted.shape)}")
+    if (wanted < -1).any():
+        raise MechinterpError(
+            f"{what}: {int(wanted.min())}; positions are counted from a row's first token, 0, and -1 stands for none"
+        )
+    return wanted
+
+
+def _whole(numbers: Tensor) -> bool:
+    return not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
 
 
 def _slots(chosen: Tensor) -> Tensor:

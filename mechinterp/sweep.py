@@ -26,7 +26,10 @@ from transformers import DynamicCache
 
 from mechinterp.errors import MechinterpError
 from mechinterp.interventions import Intervention
-from mechinterp.positions import Scope, being_watched
+from mechinterp.memory import memory_for_rows
+from mechinterp.passes import being_watched
+from mechinterp.positions import Scope
+from mechinterp.prompts import prompt_slots
 from mechinterp.row_edits import (
     HEADS,
     NEURONS,
@@ -35,15 +38,12 @@ from mechinterp.row_edits import (
     RowEditor,
     Rows,
     Table,
-    begins,
     edit_rows,
-    memory_for_rows,
-    prompt_slots,
-    tables_of,
 )
 from mechinterp.shared_prefix import Prefix, shared_prefix
 from mechinterp.store import Store
 from mechinterp.subject import Subject
+from mechinterp.tables import begins, tables_of
 from mechinterp.tokens import same_length
 
 PROMPTS_AT_ONCE = 16
@@ -135,7 +135,7 @@ def sweep(
         if not (row >= 0).any():
             raise MechinterpError(f"sweep: the scope edits no token of prompt {number}; it can give only clean runs")
     if store is None:
-        return _sweep(subject, prompts, interventions, metric, slots, max_rows, progress)
+        return _sweep(subject, prompts, interventions, metric, scope, slots, max_rows, progress)
     if metric.name is None:
         raise MechinterpError("sweep: a store was given, but the metric has no name to keep it under")
     what = {
@@ -146,7 +146,7 @@ def sweep(
     }
 
     def make() -> dict[str, Tensor]:
-        return {"swept": _sweep(subject, prompts, interventions, metric, slots, max_rows, progress)}
+        return {"swept": _sweep(subject, prompts, interventions, metric, scope, slots, max_rows, progress)}
 
     return store.tensors(what, make)["swept"]
 
@@ -156,6 +156,7 @@ def _sweep(
     prompts: Sequence[Sequence[int]],
     interventions: Sequence[Intervention | None],
     metric: Metric,
+    scope: Scope,
     slots: Sequence[Tensor],
     max_rows: int | None,
     progress: str | None,
@@ -164,7 +165,7 @@ def _sweep(
         ((i, one) for i, one in enumerate(interventions) if one is not None), key=lambda pair: begins(pair[1])
     )
     numbers, some = [i for i, _ in numbered], [one for _, one in numbered]
-    tables = tables_of(subject, some, prompts=len(prompts))
+    tables = tables_of(subject, some, scope=scope, slots=slots)
     places = [begins(one) for one in some]
     untouched = [i for i, one in enumerate(interventions) if one is None]
     results = torch.empty(0)

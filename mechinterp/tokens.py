@@ -4,8 +4,9 @@ Batch            what the model is called with
 pad              sequences -> one Batch
 batches          sequences -> (indices, Batch) pairs of similar lengths, with a progress bar
 same_length      indices of sequences that need no padding
-last_logits      logits at the last position of each row
-unembed_last     the same from final hidden states
+last_logits      logits at the last real token of each row
+last_columns     where that is
+unembed          final hidden states -> logits
 """
 
 from __future__ import annotations
@@ -82,15 +83,28 @@ def same_length(sequences: Sequence[Sequence[int]], at_most: int) -> Iterator[li
 
 @torch.no_grad()
 def last_logits(subject: Subject, batch: Batch) -> Tensor:
-    """Logits at the last position of each row, (B, vocab), fp32."""
-    return unembed_last(subject, subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state)
+    """Logits at the last real token of each row, wherever its padding is: (B, vocab), fp32.
+
+    Raises:
+        MechinterpError: a row of nothing but padding.
+    """
+    ends = last_columns(batch.attention_mask)
+    hidden = subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state
+    return unembed(subject, hidden[torch.arange(len(ends), device=hidden.device), ends.to(hidden.device)])
 
 
-def unembed_last(subject: Subject, hidden: Tensor, tokens: Sequence[int] | None = None) -> Tensor:
-    """The last column of the final hidden states (B, T, d_model) -> logits (B, vocab or len(tokens)), fp32.
+def last_columns(mask: Tensor) -> Tensor:
+    """The column of each row's last real token, (B,), from an attention mask (B, T)."""
+    real = mask.long() > 0
+    if real.ndim != 2 or not real.any(1).all():
+        raise MechinterpError("a row of the batch holds nothing but padding; it has no last token")
+    return real.shape[1] - 1 - real.flip(1).long().argmax(1)
 
-    Copied out first: on a strided slice the unembedding would be multiplied once a row, not once.
+
+def unembed(subject: Subject, final: Tensor) -> Tensor:
+    """Final hidden states (B, d_model) -> logits (B, vocab), fp32.
+
+    Copied first: on a strided slice the unembedding would be multiplied once a row, not once.
     """
     weight = subject.anatomy.unembed.weight
-    weight = weight if tokens is None else weight[list(tokens)]
-    return linear(hidden[:, -1].contiguous().to(weight.device).float(), weight.float())
+    return linear(final.contiguous().to(weight.device).float(), weight.float())

@@ -22,7 +22,7 @@ from mechinterp import (
     rank_correlation,
     sweep,
 )
-from mechinterp.row_edits import prompt_slots
+from mechinterp.prompts import prompt_slots
 from tests.conftest import VOCAB, tiny_subject
 
 LENGTHS = (9, 7, 9)

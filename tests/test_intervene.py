@@ -20,6 +20,7 @@ from mechinterp import (
     capture,
     everywhere,
     last,
+    maybe,
     mean_heads,
     mean_neurons,
     pad,
@@ -104,7 +105,7 @@ def test_nowhere(tiny, sequences, edit):
     """An edit whose scope selects nothing leaves every logit bit for bit the same, and says that it did not fire."""
     clean = logits(tiny, sequences)
     for scope in (at([[-1]] * 4), at([[99]] * 4), since([99] * 4), when_last_is({96 + 1000})):
-        with edit(tiny, scope) as fired:
+        with edit(tiny, maybe(scope)) as fired:
             assert torch.equal(logits(tiny, sequences), clean)
         fired.require(0)
 
@@ -115,7 +116,7 @@ def test_nowhere_in_bf16(edit, sequences):
     subject = tiny_subject("qwen2")
     subject.model.bfloat16()
     clean = logits(subject, sequences)
-    with edit(subject, at([[-1]] * 4)):
+    with edit(subject, maybe(at([[-1]] * 4))):
         assert torch.equal(logits(subject, sequences), clean)
     with edit(subject, since([5] * 4)):
         edited = logits(subject, sequences)
@@ -131,7 +132,7 @@ def test_nowhere_in_bf16(edit, sequences):
 def test_causality(qwen, sequences, edit, starts):
     """Logits before the scope are bit for bit those of the unedited run; from the scope on they differ."""
     clean = logits(qwen, sequences)
-    with edit(qwen, since(starts)):
+    with edit(qwen, maybe(since(starts))):
         edited = logits(qwen, sequences)
     for row, (s, start) in enumerate(zip(sequences, starts, strict=True)):
         column = 12 - len(s) + start
@@ -158,7 +159,7 @@ def test_padding_shifts_nothing(tiny, sequences, edit):
         (last, last),
         (at([[4, 1]] * 4), at([[4, 1]])),
         (since([3] * 4), since([3])),
-        (when_last_is({sequences[0][-1]}), when_last_is({sequences[0][-1]})),
+        (when_last_is({sequences[0][-1]}), maybe(when_last_is({sequences[0][-1]}))),
     ):
         with edit(tiny, batch):
             together = logits(tiny, sequences)
@@ -242,7 +243,7 @@ def test_values_fit_the_pass(qwen, sequences):
     for rows, slots in ((5, 2), (1, 2), (4, 1)):
         given_values = {0: torch.zeros(rows, slots, 4, 8)}
         with (
-            pytest.raises(MechinterpError, match="rows and slots"),
+            pytest.raises(MechinterpError, match=f"{rows} rows and {slots} slots"),
             ablate_heads(qwen, [(0, 0)], values=given_values, scope=at([[1, 2]] * 4)),
         ):
             logits(qwen, sequences)

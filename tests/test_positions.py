@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from mechinterp import MechinterpError, Pass, Subject, at, everywhere, last, pad, since, when_last_is
-from mechinterp.positions import watch_passes
+from mechinterp import MechinterpError, Pass, Subject, at, everywhere, last, maybe, pad, since, when_last_is
+from mechinterp.passes import watch_passes
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
@@ -66,8 +66,8 @@ def test_everywhere_and_last(qwen, lengths):
 @given(data=st.data(), lengths=lengths, cuts=st.lists(st.integers(1, 8), max_size=3))
 def test_at_and_since(qwen, data, lengths, cuts):
     """At selects exactly the given tokens, by slot, and since exactly the rest of a row, however it is cut."""
-    wanted = [data.draw(st.permutations(range(-2, 10)))[:3] for _ in lengths]
-    starts = [data.draw(st.integers(-1, 10)) for _ in lengths]
+    wanted = [data.draw(st.permutations(range(-1, 10)))[:3] for _ in lengths]
+    starts = [data.draw(st.integers(0, 10)) for _ in lengths]
     seen = passes(qwen, tokens_of(lengths), tuple(cuts))
     given_at = row_by_row(torch.cat([at(wanted)(now) for now in seen], dim=1), lengths)
     given_since = row_by_row(torch.cat([since(starts)(now) for now in seen], dim=1), lengths)
@@ -122,7 +122,7 @@ def test_no_mask_is_no_padding(qwen):
 def test_padding_alone():
     """A row of nothing but padding is never selected."""
     now = Pass(torch.tensor([[-1, -1], [0, 1]]), torch.tensor([0, 0]), torch.tensor([[5, 5], [5, 5]]))
-    for scope in (everywhere, last, at([[-1], [-1]]), since([0, 9]), since([-1, -1]), when_last_is({5})):
+    for scope in (everywhere, last, at([[-1], [-1]]), since([0, 9]), when_last_is({5})):
         assert (scope(now)[0] == -1).all()
 
 
@@ -130,6 +130,7 @@ def test_padding_is_no_token():
     """A row that is padded on the right does not end with its padding, whatever token that is made of."""
     now = Pass(torch.tensor([[0, 1, -1], [0, 1, 2]]), torch.tensor([0, 0]), torch.tensor([[5, 6, 0], [5, 6, 0]]))
     assert when_last_is({0})(now).tolist() == [[-1, -1, -1], [0, 0, 0]]
+    assert when_last_is({6})(now).tolist() == [[0, 0, -1], [-1, -1, -1]]
     assert last(now).tolist() == [[-1, 0, -1], [-1, -1, 0]]
 
 
@@ -148,7 +149,15 @@ TWO_ROWS = Pass(torch.tensor([[0, 1, 2], [-1, 0, 1]]), torch.tensor([0, 1]), tor
     ("make", "names"),
     [
         (lambda: at([1, 2]), r"at\(positions\).*\(rows, k\).*\(2,\)"),
-        (lambda: at([[0.5]]), r"whole numbers.*float32"),
+        (lambda: at([[0.5]]), r"whole numbers.*float64"),
+        (lambda: at([[1], [-2]]), "-2.*counted from a row's first token"),
+        (lambda: at([[], []]), "no positions were given"),
+        (lambda: at([]), "whole numbers"),
+        (lambda: at([[2**70]]), "whole numbers"),
+        (lambda: at("ab"), "whole numbers"),
+        (lambda: since([3, -1]), "-1.*counted from a row's first token"),
+        (lambda: maybe([1]), r"scope: expected one such as.*\[1\]"),
+        (lambda: when_last_is(["x"]), "whole numbers"),
         (lambda: at([[True, False]]), r"whole numbers.*bool"),
         (lambda: at([[1], [2, 3]]), "as many in every row"),
         (lambda: at([[1]])(TWO_ROWS), "1 rows of positions for a pass of 2 rows"),

@@ -68,64 +68,83 @@ def naive(subject, prompts, interventions, scope):
     return torch.stack(results, dim=1)
 
 
+SLOTS = 5
 heads = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(0, HEADS - 1)), min_size=1, max_size=5)
 neurons = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(0, D_MLP - 1)), min_size=1, max_size=5)
-kinds = st.sampled_from(["zero", "mean", "resample"])
 
 
-def values_of(kind, seed, *unit):
+def values_of(kind, seed, layers, *unit):
     if kind == "zero":
         return None
     generator = torch.Generator().manual_seed(seed)
-    shape = unit if kind == "mean" else (len(LENGTHS), max(LENGTHS), *unit)
-    return {layer: torch.randn(shape, generator=generator) for layer in range(LAYERS)}
+    shape = unit if kind == "mean" else (len(LENGTHS), SLOTS, *unit)
+    return {layer: torch.randn(shape, generator=generator) for layer in sorted(layers)}
 
 
-singles = st.one_of(
-    st.builds(lambda chosen, kind, seed: AblateHeads(chosen, values_of(kind, seed, HEADS, D_HEAD)),
-              heads, kinds, st.integers(0, 9)),
-    st.builds(lambda chosen, kind, seed: AblateNeurons(chosen, values_of(kind, seed, D_MLP)),
-              neurons, kinds, st.integers(0, 9)),
-    st.builds(lambda layer, seed, by: Steer(layer, values_of("mean", seed, D_MODEL)[layer], by),
-              st.integers(0, LAYERS - 1), st.integers(0, 9), st.sampled_from([-2.0, 0.5, 1.0])),
-)  # fmt: skip
+def layers_of(chosen):
+    return {layer for layer, _ in chosen}
 
 
 def apart(several):
     """Whether no head and no neuron is replaced twice."""
-    heads = [head for one in several if isinstance(one, AblateHeads) for head in set(one.heads)]
-    neurons = [neuron for one in several if isinstance(one, AblateNeurons) for neuron in set(one.neurons)]
+    heads = [head for one in several if isinstance(one, AblateHeads) for head in one.heads]
+    neurons = [neuron for one in several if isinstance(one, AblateNeurons) for neuron in one.neurons]
     return len(set(heads)) == len(heads) and len(set(neurons)) == len(neurons)
 
 
-tuples = st.lists(singles, min_size=1, max_size=3).filter(apart).map(tuple)
-interventions = st.one_of(st.none(), singles, tuples)
-scopes = st.one_of(
+def interventions(kinds):
+    """None, one of each kind, or a tuple of several; with values for the layers that they touch and for no others."""
+    seeds, by = st.integers(0, 9), st.sampled_from([-2.0, 0.5, 1.0])
+    singles = st.one_of(
+        st.builds(lambda c, kind, seed: AblateHeads(c, values_of(kind, seed, layers_of(c), HEADS, D_HEAD)),
+                  heads, kinds, seeds),
+        st.builds(lambda c, kind, seed: AblateNeurons(c, values_of(kind, seed, layers_of(c), D_MLP)),
+                  neurons, kinds, seeds),
+        st.builds(lambda layer, seed, by: Steer(layer, values_of("mean", seed, [0], D_MODEL)[0], by),
+                  st.integers(0, LAYERS - 1), seeds, by),
+    )  # fmt: skip
+    return st.one_of(st.none(), singles, st.lists(singles, min_size=1, max_size=3).filter(apart).map(tuple))
+
+
+without_slots = st.one_of(
     st.sampled_from([everywhere, last]),
     st.builds(lambda shares: since([int(share * n) for share, n in zip(shares, LENGTHS, strict=True)]),
               st.tuples(*[st.floats(0, 0.99)] * len(LENGTHS))),
-    st.builds(lambda *rows: at([row + [-1] * (5 - len(row)) for row in rows]),
-              *[st.lists(st.integers(0, n - 1), min_size=1, max_size=5, unique=True) for n in LENGTHS]),
 )  # fmt: skip
+with_slots = st.builds(
+    lambda *rows: at([row + [-1] * (SLOTS - len(row)) for row in rows]),
+    *[st.lists(st.integers(0, n - 1), min_size=1, max_size=SLOTS, unique=True) for n in LENGTHS],
+)
+
+
+def sweeps(most):
+    """A scope, and interventions that it allows."""
+    return st.one_of(
+        st.tuples(without_slots, st.lists(interventions(st.sampled_from(["zero", "mean"])), min_size=1, max_size=most)),
+        st.tuples(
+            with_slots,
+            st.lists(interventions(st.sampled_from(["zero", "mean", "resample"])), min_size=1, max_size=most),
+        ),
+    )
 
 
 @settings(max_examples=40)
-@given(chosen=st.lists(interventions, min_size=1, max_size=8), scope=scopes, max_rows=st.sampled_from([None, 1, 3, 8]))
-def test_naive_loop(subject, prompts, chosen, scope, max_rows):
+@given(run=sweeps(8), max_rows=st.sampled_from([None, 1, 3, 8]))
+def test_naive_loop(subject, prompts, run, max_rows):
     """Of every kind, mixed in one sweep, at any positions, in any portions."""
+    scope, chosen = run
     swept = sweep(subject, prompts, chosen, everything, scope=scope, max_rows=max_rows)
     torch.testing.assert_close(swept, naive(subject, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
 
 
 @settings(max_examples=10)
-@given(batches=st.lists(st.lists(interventions, min_size=1, max_size=4), min_size=1, max_size=4), scope=scopes)
-def test_prepared(qwen, prompts, batches, scope):
+@given(runs=st.lists(sweeps(4), min_size=1, max_size=4))
+def test_prepared(qwen, prompts, runs):
     """Sweeps of prepared prompts, in any order and at any of their scopes, are sweeps."""
-    prepared = prepare(qwen, prompts, scope=[last, scope])
-    for number, chosen in enumerate(batches):
-        where = (last, scope)[number % 2]
-        swept = prepared.run(chosen, everything, scope=where)
-        torch.testing.assert_close(swept, naive(qwen, prompts, chosen, where), rtol=1e-5, atol=1e-4)
+    prepared = prepare(qwen, prompts, scope=[scope for scope, _ in runs])
+    for scope, chosen in runs:
+        swept = prepared.run(chosen, everything, scope=scope)
+        torch.testing.assert_close(swept, naive(qwen, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
 
 
 def test_several_scopes_need_a_name(qwen, prompts):
@@ -211,7 +230,13 @@ def test_half_precision(prompts):
         ([Steer(0, torch.ones(5))], last, "a finite vector of 32 numbers"),
         ([AblateHeads([(0, 0)])], when_last_is([96]), "edits no token of prompt 0"),
         ([AblateHeads([(0, 0)], {0: torch.zeros(2, 5, HEADS, D_HEAD)})], last, "2 rows for 4 prompts"),
-        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), "asks for slot 1"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 1, HEADS, D_HEAD)})], at([[1, 2]] * 4), r"1 slots.*has \(4, 2\)"),
+        ([AblateHeads([(0, 0)], {0: torch.zeros(4, 5, HEADS, D_HEAD)})], last, "last does not say which slot"),
+        ([AblateNeurons([(0, 0)], {0: torch.zeros(4, 9, D_MLP)})], everywhere, "everywhere does not say which slot"),
+        ([AblateNeurons([(0, 0)], {0: torch.zeros(4, 1, D_MLP)})], since([5] * 4), "since does not say which slot"),
+        ([AblateHeads([(0, 0)])], at([[6], [7], [1], [1]]), "position 7 of prompt 1, which has 7 tokens"),
+        ([AblateHeads([(0, 0)])], since([6, 7, 1, 1]), "position 7 of prompt 1, which has 7 tokens"),
+        ([AblateHeads([(0, 0)])], [[1]] * 4, "expected one such as"),
         ([AblateHeads([(0, 0)], {1: torch.zeros(HEADS, D_HEAD)})], last, "none for layer 0"),
         ([()], last, "expected an intervention"),
         ([(AblateHeads([(0, 0)]), None)], last, "expected an intervention"),

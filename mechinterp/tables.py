@@ -1,0 +1,126 @@
+"""Interventions as the tables that rows are edited by.
+
+tables_of  interventions -> their tables by place, checked against the model
+begins     the first place that an intervention touches
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mechinterp.errors import MechinterpError
+from mechinterp.interventions import AblateHeads, AblateNeurons, Intervention, Single, Steer, parts
+from mechinterp.positions import At, Scope, bare
+from mechinterp.replacements import (
+    check_value,
+    fit_scope,
+    head_columns,
+    neuron_columns,
+    one_place_a_slot,
+    steering_vector,
+)
+from mechinterp.row_edits import HEADS, KINDS, NEURONS, RESIDUAL, Place, Table
+from mechinterp.subject import Subject
+
+
+def tables_of(
+    subject: Subject, interventions: Sequence[Intervention | None], *, scope: Scope, slots: Sequence[Tensor]
+) -> dict[Place, list[Table]]:
+    """Tables by place.
+
+    Args:
+        slots: what the scope says of each prompt; resample values need a row for each, and a slot for each of its.
+
+    Raises:
+        MechinterpError: an intervention that the model cannot have, values for other prompts, or for another scope.
+    """
+    tables: dict[Place, list[Table]] = defaultdict(list)
+
+    def add(place: Place, numbers: Iterable[int], chosen: Tensor | None, values: Tensor) -> None:
+        numbers, to = list(numbers), subject.device
+        of = torch.full((len(interventions),), -1)
+        of[numbers] = torch.arange(len(numbers))
+        chosen = None if chosen is None else chosen.to(to)
+        tables[place].append(Table(of.to(to), chosen, values.to(to, subject.model.dtype)))
+
+    added: dict[Place, dict[int, Tensor]] = defaultdict(dict)
+    replaced: dict[tuple[Place, int], _Replaced] = {}  # those with the same values are edited at once
+    for number, one in enumerate(interventions):
+        taken: dict[Place, set[int]] = defaultdict(set)
+        for part in parts(one):
+            if isinstance(part, Steer):
+                vector = steering_vector(subject, part.layer, part.vector, part.coefficient)
+                here = Place(part.layer, RESIDUAL)
+                added[here][number] = added[here].get(number, 0) + vector
+                continue
+            for place, columns, values in _replacements(subject, part):
+                if taken[place] & set(columns):
+                    raise MechinterpError(f"a tuple of interventions replaces the same in layer {place.layer} twice")
+                taken[place].update(columns)
+                known = replaced.setdefault((place, id(values)), _Replaced(values))
+                known.columns[number] += columns
+    for place, vectors in added.items():
+        add(place, vectors, None, torch.stack(list(vectors.values())))
+    for (place, _), these in replaced.items():
+        new = _checked(subject, place, these.values, scope, slots)
+        chosen = torch.zeros(len(these.columns), place.reader(subject.anatomy).in_features, dtype=torch.bool)
+        for row, columns in zip(chosen, these.columns.values(), strict=True):
+            row[columns] = True
+        add(place, these.columns, chosen, new)
+    return tables
+
+
+@dataclass(eq=False)
+class _Replaced:
+    """By number of the intervention, the inputs of one place that it replaces by these values."""
+
+    values: Tensor | None
+    columns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _replacements(
+    subject: Subject, part: AblateHeads | AblateNeurons
+) -> Iterator[tuple[Place, list[int], Tensor | None]]:
+    if isinstance(part, AblateHeads):
+        kind, columns = HEADS, head_columns(subject, part.heads)
+    else:
+        kind, columns = NEURONS, neuron_columns(subject, part.neurons)
+    for layer, these in columns.items():
+        if part.values is not None and layer not in part.values:
+            check_value(subject, part.values, layer, KINDS[kind])
+        yield Place(layer, kind), these, None if part.values is None else part.values[layer]
+
+
+def _checked(subject: Subject, place: Place, given: Tensor | None, scope: Scope, slots: Sequence[Tensor]) -> Tensor:
+    if given is None:
+        return torch.zeros(())
+    what = KINDS[place.kind]
+    name, values = (
+        f"values for the {what} of layer {place.layer}",
+        check_value(subject, {place.layer: given}, place.layer, what),
+    )
+    if values.ndim == 3:
+        if len(values) != len(slots):
+            raise MechinterpError(f"{name}: {len(values)} rows for {len(slots)} prompts")
+        fit_scope(scope, values, name)
+        for row, said in zip(values, slots, strict=True) if not isinstance(bare(scope), At) else ():
+            one_place_a_slot(said[None], row[None], name)
+    return values
+
+
+def begins(intervention: Intervention) -> Place:
+    """The first place that it touches."""
+    return min(_begins(part) for part in parts(intervention))
+
+
+def _begins(part: Single) -> Place:
+    if isinstance(part, Steer):
+        return Place(part.layer, RESIDUAL)
+    if isinstance(part, AblateHeads):
+        return Place(min((layer for layer, _ in part.heads), default=0), HEADS)
+    return Place(min((layer for layer, _ in part.neurons), default=0), NEURONS)
