@@ -6,136 +6,94 @@ render  the report as Markdown
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
-from reports.difference import differences
 from reports.figures import Picture
-from reports.finding import ControlRecord, Finding
+from reports.finding import Finding
+from reports.ladder import Ladder
 from reports.markup import bullets, code, escape, table
 from reports.outcome import by_claim, outcome
 from reports.schema import Report, SubjectFacts
+from reports.section import TIERS, section, word
 from reports.text import ABSENT, estimate, number
 
-TIERS = {"as_published": "as published", "audited": "audited"}
-COLUMNS = ("Claim", "Case", "Tier", "Effect [95 % interval]", "Threshold", "Control", "n", "p", "Verdict")
+RUNGS = """\
+*verifies*: it says which attempts are right, and by the number's role. *latent*: it tells them apart by role, without \
+saying so. *repetition*: it tells numbers that were seen before from new ones, whatever their role. *none*: not even \
+that."""
 VERDICTS = """\
-*holds*: the effect exceeds its threshold and every control. *refuted*: it stays below, or a control explains it. \
-*inconclusive*: the data do not decide. *not_applicable*: the claim means nothing on this subject. \
-*error*: the measurement failed. *not_run*: it was not tried. p is corrected for the layers, heads and claims tried."""
+*holds*: the effect exceeds its threshold, chance and every rival, and every check that it means something is passed. \
+*refuted*: it stays below, or a rival explains it. *inconclusive*: the data do not decide. *not_applicable*: the claim \
+means nothing on this subject. *error*: the measurement failed. *not_run*: it was not tried. As published: by the \
+source's own protocol, with all its quirks. Audited: with the controls that make it mean something. In bold: not as \
+expected."""
 
 
 def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
-    """The report as Markdown: the outcome, a table, a section a finding, where it all comes from.
+    """The report as Markdown: the ladder, claims by tiers, a section a claim, where it all comes from.
 
     Args:
         report: what was found.
         pictures: one for each finding, in the same order; none at all leaves the pictures out.
     """
     drawn = dict(zip(map(id, report.findings), pictures, strict=False))
-    findings = by_claim(report.findings)
-    against = f", compared with **{escape(report.reference.name)}**" if report.reference else ""
-    digest = report.subject.sha256 or "unknown"
+    claims = [list(group) for _, group in groupby(by_claim(report.findings), key=lambda finding: finding.claim)]
     lines = [
         f"# Mechanistic claims: {escape(report.subject.name)}",
         "",
-        f"**{escape(report.subject.name)}**{against}. SHA-256 of its weights: {code(digest)}",
+        *_examined(report),
+        *_ladder(report.ladder),
+        f"**Outcome:** {escape(outcome(report.findings)[1])}.",
         "",
-        f"**Outcome:** {escape(outcome(findings)[1])}.",
+        "## Claims",
         "",
-        *table(COLUMNS, map(_row, findings)),
+        *table(("Claim", *map(str.capitalize, TIERS.values())), map(_row, claims)),
         VERDICTS,
         "",
-        *_differences(findings),
         "## Findings",
         "",
     ]
-    for finding in findings:
-        lines += _section(finding, drawn.get(id(finding), Picture()))
+    for findings in claims:
+        lines += section(findings, [drawn.get(id(finding), Picture()) for finding in findings])
     return "\n".join([*lines, *_provenance(report)])
 
 
-def _row(finding: Finding) -> list[str]:
+def _examined(report: Report) -> list[str]:
+    subject, reference = report.subject, report.reference
+    shape = [subject.family, f"{subject.n_layers} layers" if subject.n_layers else None]
+    shape += [f"{subject.n_parameters:,} parameters" if subject.n_parameters else None, subject.dtype]
+    facts = ", ".join(escape(fact) for fact in shape if fact)
+    against = f", compared with **{escape(reference.name)}**" if reference else ""
+    digest = code(subject.sha256 or "unknown")
     return [
-        code(finding.claim),
-        code(finding.case) or ABSENT,
-        TIERS[finding.tier],
-        estimate(finding.effect, finding.interval),
-        escape(finding.threshold) or ABSENT,
-        escape(finding.null_of) or ABSENT,
-        ABSENT if finding.n is None else str(finding.n),
-        ABSENT if finding.p_value is None else f"{finding.p_value:.2g}",
-        _verdict(finding),
+        f"Examined: **{escape(subject.name)}**{f' ({facts})' if facts else ''}{against}. SHA-256 of weights: {digest}",
+        "",
     ]
 
 
-def _verdict(finding: Finding) -> str:
-    if finding.as_expected:
-        return finding.verdict if finding.verdict == "holds" else f"{finding.verdict} (as expected)"
-    return f"**{finding.verdict}** (expected {finding.expected})"
+def _ladder(ladder: Ladder | None) -> list[str]:
+    if ladder is None:
+        return ["## How far it verifies", "", "This was not measured.", ""]
+    figures = [*bullets(ladder.figures), ""] if ladder.figures else []
+    return ["## How far it verifies", "", f"**{ladder.rung}**: {escape(ladder.sentence)}", "", *figures, RUNGS, ""]
 
 
-def _differences(findings: Sequence[Finding]) -> list[str]:
-    """What a claim loses, or gains, when it is audited, and which control made the difference."""
-    told = [f"- {code(finding.claim)}: {escape(sentence)}." for finding, sentence in differences(findings)]
-    return ["## Where the two tiers differ", "", *told, ""] if told else []
+def _row(findings: Sequence[Finding]) -> list[str]:
+    return [code(findings[0].claim), *(_cell([each for each in findings if each.tier == tier]) for tier in TIERS)]
 
 
-def _section(finding: Finding, picture: Picture) -> list[str]:
-    case = f", {code(finding.case)}" if finding.case else ""
-    return [
-        f"### {code(finding.claim)}{case}, {TIERS[finding.tier]}: {finding.verdict}",
-        "",
-        *([escape(finding.statement), ""] if finding.statement else []),
-        *(f"- **{name}:** {text}" for name, text in _facts(finding).items() if text),
-        "",
-        *_image(finding, picture),
-        *_details(finding),
-    ]
-
-
-def _facts(finding: Finding) -> dict[str, str]:
-    """What the section lists, by name; empty where there is nothing to say."""
-    source = f" ({escape(finding.source)})" if finding.source else ""
-    n = "" if finding.n is None else f", n = {finding.n}"
-    p = "" if finding.p_value is None else f", p = {finding.p_value:.2g}"
-    measure = f": {escape(finding.measure)}" if finding.measure else ""
-    reasons = escape("; ".join(finding.reasons))
-    return {
-        "Published": f"{escape(finding.published) or 'no figure'}{source}" if finding.published or source else "",
-        "Measured": f"{estimate(finding.effect, finding.interval)}{n}{p}{measure}",
-        "Demanded": escape(finding.threshold),
-        "Verdict": _verdict(finding) + (f", because {reasons}" if reasons else ""),
-        "Why this was expected" if finding.as_expected else "Why another was expected": escape(
-            finding.expected_reason or ""
-        ),
-        "Null": _null(finding),
-        "Margins over the other rivals": "; ".join(map(_margin, finding.controls)),
-        "Noise of batch size and attention kernel": number(finding.noise) if finding.noise else "",
-        "Compared with": escape(finding.reference or ""),
-        "Time": f"{finding.seconds:.1f} s" if finding.seconds else "",
-    }
-
-
-def _null(finding: Finding) -> str:
-    name, summary = escape(finding.null_of), finding.null_summary
-    if summary is None or not finding.draws:
-        return name
-    figures = f"mean {number(summary.mean)}, 95th percentile {number(summary.p95)}, largest {number(summary.max)}"
-    return f"{name or 'matched control'}; the effect under {finding.draws} draws of it: {figures}"
-
-
-def _margin(control: ControlRecord) -> str:
-    interval = "" if control.interval is None else f" [{number(control.interval[0])}, {number(control.interval[1])}]"
-    return f"{escape(control.name)} {number(control.margin)}{interval}"
-
-
-def _image(finding: Finding, picture: Picture) -> list[str]:
-    if picture.path:
-        return [f"![{escape(finding.label)}]({picture.path})", ""]
-    return [f"No picture: {escape(picture.problem)}.", ""] if picture.problem else []
-
-
-def _details(finding: Finding) -> list[str]:
-    return ["Details:", "", *bullets(finding.details), ""] if finding.details else []
+def _cell(findings: Sequence[Finding]) -> str:
+    """`holds, 0.96 [0.94, 0.98]`, or the cases by verdict: `holds (zero 0.62), refuted (mean 0.12)`."""
+    if not findings:
+        return ABSENT
+    if len(findings) == 1:
+        shown = estimate(findings[0].effect, findings[0].interval)
+        return word(findings[0]) + ("" if shown == ABSENT else f", {shown}")
+    by_word: dict[str, list[str]] = {}
+    for finding in findings:
+        effect = "" if finding.effect is None else f" {number(finding.effect)}"
+        by_word.setdefault(word(finding), []).append((code(finding.case) or "no case") + effect)
+    return ", ".join(f"{verdict} ({', '.join(cases)})" for verdict, cases in by_word.items())
 
 
 def _provenance(report: Report) -> list[str]:
@@ -144,7 +102,7 @@ def _provenance(report: Report) -> list[str]:
     run = {
         "Begun": f"{report.created:%Y-%m-%d %H:%M:%S} UTC",
         "Command": code(report.command),
-        "Seeds": ", ".join(map(str, report.seeds)) or ABSENT,
+        "Seeds": escape(", ".join(map(str, report.seeds)) or ABSENT),
         "Tiers": ", ".join(TIERS[tier] for tier in report.tiers) or ABSENT,
         "Settings": escape(_listed(settings.model_dump(exclude={"other"}) | settings.other)),
         "Suite": code(where.suite_revision or "unknown revision") + state,

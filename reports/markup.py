@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from pydantic import JsonValue
 
-from reports.text import number, plain, quoted
+from reports.text import number, plain, quoted, short
 
-MAX_ITEMS = 60
+MAX_ITEMS, MAX_TEXT = 60, 2000
 _SPECIAL = re.compile(
     r"""
     (?P<entity> & | \| | <(?![ =0-9]))                             # no HTML, no cell; `p <= 0.05` may stay
@@ -28,13 +29,17 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:@/+ =-]*", re.ASCII)
 
 
 def escape(text: str) -> str:
-    """The text on one line, without any meaning in Markdown or HTML, in a table or out of one."""
-    return _SPECIAL.sub(_literal, plain(text))
+    """The text on one line, without any meaning in Markdown or HTML, in a table or out of one.
+
+    Cut after two thousand characters: a page must stay one that can be read, whatever a name holds.
+    """
+    return _SPECIAL.sub(_literal, short(text, MAX_TEXT))
 
 
 def code(text: str) -> str:
     """`heads.attend_target` as a code span if it is nothing but an identifier, else escaped."""
-    return f"`{text}`" if _IDENTIFIER.fullmatch(text) and text == plain(text) else escape(text)
+    harmless = len(text) <= MAX_TEXT and _IDENTIFIER.fullmatch(text) and text == plain(text)
+    return f"`{text}`" if harmless else escape(text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -46,7 +51,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def bullets(values: dict[str, JsonValue], depth: int = 0) -> list[str]:
     """Lines of a list: one item a key, nested below it; text is quoted, for in tokens the spaces matter."""
     lines = []
-    for key, value in values.items():
+    for key, value in islice(values.items(), MAX_ITEMS):
         item = f"{'  ' * depth}- {code(key) or '(no name)'}:"
         if isinstance(value, dict) and value and depth < 3:
             lines += [item, *bullets(value, depth + 1)]
@@ -56,22 +61,25 @@ def bullets(values: dict[str, JsonValue], depth: int = 0) -> list[str]:
                 lines.append(f"{'  ' * (depth + 1)}- {_more(len(value))}")
         else:
             lines.append(f"{item} {_inline(value)}")
+    if len(values) > MAX_ITEMS:
+        lines.append(f"{'  ' * depth}- {_more(len(values))}")
     return lines
 
 
 def _inline(value: JsonValue) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{escape(key)} {_inline(item)}" for key, item in value.items()) or "none"
+        return _joined([f"{escape(key)} {_inline(item)}" for key, item in islice(value.items(), MAX_ITEMS)], len(value))
     if isinstance(value, list):
-        shown = [_inline(item) for item in value[:MAX_ITEMS]]
-        if len(value) > MAX_ITEMS:
-            shown.append(_more(len(value)))
-        return ", ".join(shown) or "none"
+        return _joined([_inline(item) for item in value[:MAX_ITEMS]], len(value))
     if isinstance(value, str):
-        return escape(quoted(value))
+        return escape(quoted(value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}..."))
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return escape(number(value) if isinstance(value, float) else str(value))
+
+
+def _joined(shown: list[str], count: int) -> str:
+    return ", ".join([*shown, *([_more(count)] if count > MAX_ITEMS else [])]) or "none"
 
 
 def _more(count: int) -> str:
