@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fixtures.checkpoints import Checkpoint, fingerprint
 from mechinterp.errors import MechinterpError
+from mechinterp.visible import visible
 from reports.schema import SubjectFacts
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ def bare_facts(checkpoint: Checkpoint) -> SubjectFacts:
 
 def _source(checkpoint: Checkpoint) -> str:
     """A hub id, or the name of a local file or folder; where it lies is nobody's business but its owner's."""
-    return checkpoint.location if checkpoint.kind == "hub" else Path(checkpoint.location).name
+    return checkpoint.location if checkpoint.kind == "hub" else visible(Path(checkpoint.location).name)

@@ -3,8 +3,7 @@
 well_formed  text without lone surrogates, which UTF-8 cannot carry
 finite       a float, or None for what is not a finite number
 jsonable     nested values as JSON values
-visible      text with its control, bidi and invisible characters spelled out
-plain        the same, on one line
+plain        text on one line, its control, bidi and invisible characters spelled out
 short        the same, cut to a length
 quoted       a token in quotes, its spaces kept
 file_name    a safe name for a file
@@ -16,13 +15,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from typing import Any
+
+from mechinterp.visible import visible
 
 ABSENT = "-"
 MAX_DEPTH = 16
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def well_formed(value: Any) -> Any:
@@ -62,11 +61,6 @@ def jsonable(value: Any, depth: int = 0) -> Any:
     if callable(getattr(value, "tolist", None)):  # arrays and their scalars
         return jsonable(value.tolist(), depth + 1)
     return well_formed(str(value))
-
-
-def visible(text: str) -> str:
-    """The text with control, bidi and other invisible characters spelled out, such as \\x1b and \\u202e."""
-    return "".join(_spelled(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
 
 
 def plain(text: str) -> str:
@@ -114,7 +108,3 @@ def estimate(value: float | None, interval: tuple[float, float] | None, brief: b
             digits = min(digits, max(2, 1 - math.floor(math.log10(abs(value) or 1.0))))
         return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
     return f"{number(value)} [{number(low)}, {number(high)}]"
-
-
-def _spelled(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
