@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.schema import Finding
-from reports.text import file_name, plain
+from reports.text import file_name, plain, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ Curve = tuple[str, list[float], list[float]]
 MAX_CURVES = 10
 MIN_DRAWS = 5
 INK, EFFECT, THRESHOLD = "#333333", "#c1440e", "#666666"
+MARKERS, DASHES = "osD^vPX<>h", ("-", "-", "-", "--", "--", "--", "-.", "-.", "-.", ":")
 COLOURS = ("#0b6e8f", "#c1440e", "#5b8c2a", "#7a4fa3", "#b8860b", "#444444", "#d16ba5", "#2a9d8f", "#8d5524", "#9aa5b1")
 STYLE = {
     "svg.fonttype": "none",  # text stays text: searchable, and tokens of any script show in the reader's own fonts
@@ -69,22 +70,28 @@ def _picture(finding: Finding, folder: Path, taken: set[str]) -> Picture:
 
 
 def _curves(finding: Finding) -> list[Curve]:
-    """Name, positions and values of each curve. Raises ValueError for what cannot be drawn."""
+    """Name, positions and values of each curve; curves that are the same are one, by the names of all.
+
+    Raises:
+        ValueError: there is something that cannot be drawn.
+    """
     curves = dict(finding.series)
     positions = curves.pop(finding.series_axis, None)
     if positions is not None and None in positions:
         raise ValueError(f"the positions {finding.series_axis!r} are not all finite")
-    drawn = []
+    drawn: dict[str, Curve] = {}
     for name, values in curves.items():
         if positions is not None and len(values) != len(positions):
             raise ValueError(f"the curve {name!r} has {len(values)} values for {len(positions)} positions")
         points = [float("nan") if value is None else value for value in values]
         if all(value is None for value in values):
             raise ValueError(f"the curve {name!r} has no finite value")
-        drawn.append((name, [float(x or 0) for x in positions or range(len(values))], points))
+        same = drawn.get(repr(points))
+        names = short(f"{same[0]} = {short(name, 32)}", 66) if same else short(name, 32)
+        drawn[repr(points)] = (names, [float(x or 0) for x in positions or range(len(values))], points)
     if not drawn:
         raise ValueError("there are positions but no curve")
-    return drawn
+    return list(drawn.values())
 
 
 def _svg(finding: Finding, curves: list[Curve], with_null: bool) -> bytes:
@@ -94,7 +101,8 @@ def _svg(finding: Finding, curves: list[Curve], with_null: bool) -> bytes:
     panels = bool(curves) + with_null
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fonts that lack a token's glyphs: the reader's will not
-        figure = Figure(figsize=(6.4 if panels == 1 else 10.4, 3.6), layout="constrained")
+        legend = min(len(curves), MAX_CURVES) / 2  # rows, which must not press the curves flat
+        figure = Figure(figsize=(6.4 if panels == 1 else 10.4, 3.2 + 0.2 * max(legend, 2)), layout="constrained")
         axes = list(figure.subplots(1, panels, squeeze=False)[0])
         if curves:
             _draw_curves(axes.pop(0), finding, curves)
@@ -109,10 +117,15 @@ def _draw_curves(axes: Axes, finding: Finding, curves: list[Curve]) -> None:
     handles: list[Any] = []
     for place, (_, positions, values) in enumerate(curves[:MAX_CURVES]):
         few = len(positions) <= 60
-        handles += axes.plot(
-            positions, values, color=COLOURS[place], lw=1.8, marker="o" if few else None, markersize=3.5, clip_on=False
-        )
-    labels = [_short(name, 32) for name, _, _ in curves[:MAX_CURVES]]
+        # Ever thinner, so that a curve below others still shows; and told apart without colours.
+        style: dict[str, Any] = {
+            "color": COLOURS[place],
+            "ls": DASHES[place],
+            "lw": 2.6 - 0.15 * place,
+            "clip_on": False,
+        }
+        handles += axes.plot(positions, values, marker=MARKERS[place] if few else None, markersize=4, **style)
+    labels = [name for name, _, _ in curves[:MAX_CURVES]]
     if finding.at_least is not None and finding.series_unit and finding.series_unit == finding.measure:
         handles.append(axes.axhline(finding.at_least, color=THRESHOLD, lw=1.2, ls="--"))
         labels.append(f"threshold {finding.at_least:g}")
@@ -122,8 +135,8 @@ def _draw_curves(axes: Axes, finding: Finding, curves: list[Curve]) -> None:
         axes.set_ylabel(labels[0])
     else:
         _legend(axes, handles, labels, title)
-        axes.set_ylabel(_short(finding.series_unit, 60))
-    axes.set_xlabel(_short(finding.series_axis, 60))
+        axes.set_ylabel(short(finding.series_unit, 60))
+    axes.set_xlabel(short(finding.series_axis, 60))
     if all(x == int(x) for _, positions, _ in curves for x in positions):
         _whole_ticks(axes.xaxis)
     _plain_frame(axes)
@@ -133,10 +146,11 @@ def _draw_null(axes: Axes, finding: Finding) -> None:
     draws = [draw for draw in finding.null if draw is not None]
     if not draws:
         raise ValueError("the null has no finite draw")
-    name = _short(finding.null_of, 44) or "matched control"
+    name = short(finding.null_of, 44) or "matched controls"
+    exist = "" if finding.distinct is None else f" of the {finding.distinct} that exist"
     *_, bars = axes.hist(draws, bins=min(30, max(8, len(draws) // 8)), color="#9db4c0")
     handles: list[Any] = [bars]
-    labels = [f"{name}, {len(draws)} draws"]
+    labels = [f"{name}, {len(draws)} draws{exist}"]
     if finding.effect is not None:
         handles.append(axes.axvline(finding.effect, color=EFFECT, lw=2))
         labels.append(f"effect {finding.effect:.3g}")
@@ -145,7 +159,7 @@ def _draw_null(axes: Axes, finding: Finding) -> None:
         labels.append(f"threshold {finding.at_least:g}")
     _legend(axes, handles, labels)
     _whole_ticks(axes.yaxis)
-    axes.set_xlabel(_short(finding.measure, 60) or "effect")
+    axes.set_xlabel(short(finding.measure, 60) or "effect")
     axes.set_ylabel("draws")
     _plain_frame(axes)
 
@@ -179,8 +193,3 @@ def _unused(finding: Finding, taken: set[str]) -> str:
         name = f"{stem}-{again}"
     taken.add(name.lower())
     return f"{name}.svg"
-
-
-def _short(text: str, longest: int) -> str:
-    text = plain(text)
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."

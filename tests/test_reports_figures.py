@@ -1,6 +1,7 @@
 """Pictures: what can be drawn is drawn, what cannot is said, and the report is never lost."""
 
 import math
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.figures import MAX_CURVES, Picture, draw
+from reports.figures import COLOURS, MAX_CURVES, Picture, draw
 from reports.finding import Finding
 
 
@@ -48,6 +49,15 @@ def test_null(tmp_path):
         assert word in words(tmp_path / picture.path)
 
 
+@pytest.mark.parametrize(("distinct", "says"), [(6, "one KV group, 6 draws of the 6 that exist"), (None, "6 draws")])
+def test_few_draws(tmp_path, distinct, says):
+    """A null says how many draws were made, and of how many where few exist."""
+    made = finding(null=[0.1] * 6, draws=6, distinct=distinct, effect=0.3, null_of="one KV group")
+    (picture,) = draw([made], tmp_path / "figures")
+    assert says in words(tmp_path / picture.path)
+    assert ("exist" in words(tmp_path / picture.path)) == (distinct is not None)
+
+
 def test_positions(tmp_path):
     """A curve named like the axis holds the positions and is not drawn."""
     made = finding(series={"coefficient": [-8, 0, 8], "flips": [0.1, 0.2, 0.6]}, series_axis="coefficient")
@@ -58,7 +68,7 @@ def test_positions(tmp_path):
 
 def test_many_curves(tmp_path):
     """Of many curves the first are drawn, and the picture says so."""
-    (picture,) = draw([finding(series={f"head {i}": [0.0, 1.0] for i in range(40)})], tmp_path / "figures")
+    (picture,) = draw([finding(series={f"head {i}": [0.0, 1.0 + i] for i in range(40)})], tmp_path / "figures")
     assert f"{MAX_CURVES} of 40 curves" in words(tmp_path / picture.path)
 
 
@@ -103,6 +113,33 @@ def test_repeatable(tmp_path):
     made = finding(series={"a": [0.1, 0.9]}, null=[0.1] * 6)
     files = [tmp_path / folder / draw([made], tmp_path / folder / "figures")[0].path for folder in ("a", "b")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_same_curves(tmp_path):
+    """Curves that are the same are drawn once, by both names: one would hide the other."""
+    series = {"truth": [0.5, 0.9], "own labels": [0.5, 0.9], "foils": [0.5, 0.6]}
+    (picture,) = draw([finding(series=series)], tmp_path / "figures")
+    assert "truth = own labels" in words(tmp_path / picture.path)
+
+
+def test_told_apart_without_colours(tmp_path):
+    """Curves differ in their markers and dashes too, not in colours alone."""
+    made = finding(series={f"head {i}": [0.0, 1.0 + i] for i in range(MAX_CURVES)})
+    (picture,) = draw([made], tmp_path / "figures")
+    text = (tmp_path / picture.path).read_text(encoding="utf-8")
+    drawn = re.findall(r'stroke-dasharray: ([^;]*);[^"]*stroke: (#[0-9a-f]{6})', text)
+    assert len({dashes.split(",")[0] for dashes, _ in drawn}) >= 3
+    assert {colour for _, colour in drawn} == set(COLOURS[3:])
+
+
+@pytest.mark.parametrize("field", ["null_of", "series_axis", "series_unit", "measure", "case"])
+def test_huge_names(tmp_path, field):
+    """Names of a megabyte make neither a huge picture nor a huge file name."""
+    huge = "\x1b[31m|" * 150_000
+    made = finding(**{field: huge}, series={huge: [0.1, 0.9], "b": [0.2, 0.3]}, null=[0.1] * 6, effect=0.5)
+    (picture,) = draw([made], tmp_path / "figures")
+    assert (tmp_path / picture.path).stat().st_size < 100_000
+    assert len(picture.path) < 130
 
 
 def test_no_matplotlib(tmp_path, monkeypatch):
