@@ -1,5 +1,8 @@
 """What made the difference between a published protocol and its audit: one sentence, made from the evidence."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold
 from reports.difference import SAYS, counterparts, difference, differences
 from reports.finding import Finding, finding_from, finding_without
+from reports.ladder import Rung
 from reports.seeds import over_seeds
 
 CLAIM = {"claim": "heads.attend_target", "subject": "r1"}
@@ -110,6 +114,14 @@ def test_one_case(audit, says):
 def test_no_difference(first, others):
     """Nothing is said where the verdicts are the same, or where there is none to compare."""
     assert difference(first, others) is None
+
+
+def test_documented():
+    """docs/report.md quotes the sentence as it is, and explains every verdict and every rung of the ladder."""
+    page = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
+    quoted = " ".join(line.removeprefix("> ") for line in page.splitlines() if line.startswith("> "))
+    assert quoted == difference(published(), [audited(0.41, at_least=Threshold(0.1), controls=(RIVAL,))])
+    assert all(f"| `{word}` |" in page for word in (*VERDICTS, *get_args(Rung)))
 
 
 def test_published_does_not_hold():

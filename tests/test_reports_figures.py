@@ -156,11 +156,12 @@ def test_no_matplotlib(tmp_path, monkeypatch):
     st.text(max_size=5),
     st.lists(st.floats(), max_size=8),
     st.text(),
+    st.text(),
 )
-def test_anything(tmp_path_factory, series, axis, null, claim):
+def test_anything(tmp_path_factory, series, axis, null, claim, name):
     """Whatever the curves, there is a readable picture or a reason."""
     folder = tmp_path_factory.mktemp("run")
-    made = finding(claim, series=series, series_axis=axis, null=null, series_unit="$")
+    made = finding(claim, series=series, series_axis=axis, null=null, series_unit="$", null_of=name, measure=name)
     (picture,) = draw([made], folder / "figures")
     assert (picture.path is None) != (picture.problem is None)
     if picture.path:

@@ -69,6 +69,13 @@ def test_long_line():
     assert line.endswith("and 20 more")
 
 
+def test_huge_names():
+    """A name of a megabyte does not make the line one."""
+    line = outcome([finding("x\x1b\u202e" * 300_000, "error", case="y" * 1_000_000)])[1]
+    assert len(line) < 300
+    assert line.isprintable()
+
+
 @laws
 @given(st.lists(some))
 def test_by_claim(findings):
