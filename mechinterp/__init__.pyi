@@ -1,8 +1,9 @@
-from .anatomy import Anatomy, anatomy_of, unsupported
+from .anatomy import Anatomy, anatomy_of
 from .attention import attention_to
 from .attribution import Attribution, attribution, rank_correlation
 from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
+from .configuration import unsupported
 from .errors import MechinterpError
 from .evidence import (
     Control,

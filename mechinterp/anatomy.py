@@ -1,6 +1,5 @@
 """Where the parts of a model are.
 
-unsupported(config) None, or one sentence that says why a configuration cannot be examined
 anatomy_of(model)   the parts of a loaded model: layers, heads, projections, final norm, unembedding
 
 Known: pre-norm decoders with separate q, k, v projections, grouped-query attention and a gated MLP.
@@ -11,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mechinterp.configuration import unsupported
 from mechinterp.errors import MechinterpError
 
 if TYPE_CHECKING:
     from torch import nn
-
-FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +67,6 @@ class Anatomy:
         self.check_layer(layer)
         if not 0 <= neuron < self.d_mlp:
             raise MechinterpError(f"neuron {neuron} of layer {layer}: a layer has neurons 0 to {self.d_mlp - 1}")
-
-
-def unsupported(config: Any) -> str | None:
-    """One sentence that says why a model with this configuration is refused, or None if it can be examined."""
-    family = getattr(config, "model_type", None) or "(no model_type)"
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES.values())
-        return f"model family {family!r} is not known; supported are {known} (decoders with separate projections)"
-    if getattr(config, "is_encoder_decoder", False):
-        return f"{family!r} is configured as an encoder-decoder; a causal decoder is needed"
-    return None
 
 
 def anatomy_of(model: Any) -> Anatomy:
