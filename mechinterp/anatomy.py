@@ -8,13 +8,16 @@ Known: pre-norm decoders with separate q, k, v projections, grouped-query attent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mechinterp.configuration import unsupported
+import torch
+from torch import nn
+
+from mechinterp.configuration import FAMILIES, unsupported
 from mechinterp.errors import MechinterpError
+from mechinterp.inspection import check_whole
 
-if TYPE_CHECKING:
-    from torch import nn
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,9 @@ def anatomy_of(model: Any) -> Anatomy:
 
     Raises:
         MechinterpError: the family is not known, or a part is not where its family keeps it
-            (a headless or wrapped model, projections fused or packed).
+            (a headless, wrapped or compiled model, projections fused or packed).
     """
+    check_whole(model)
     config = model.config
     if reason := unsupported(config):
         raise MechinterpError(reason)
@@ -84,34 +88,43 @@ def anatomy_of(model: Any) -> Anatomy:
         raise MechinterpError(
             f"{type(model).__name__} has no unembedding; load it with AutoModelForCausalLM, not AutoModel"
         )
-    n_heads = config.num_attention_heads
-    anatomy = Anatomy(
-        family=config.model_type,
-        n_layers=len(body.layers),
-        n_heads=n_heads,
-        n_kv_heads=config.num_key_value_heads,
-        d_model=config.hidden_size,
-        d_head=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
-        d_mlp=config.intermediate_size,
-        layers=tuple(body.layers),
-        norm=body.norm,
-        unembed=unembed,
-    )
-    _check_shapes(anatomy)
+    if len(body.layers) != config.num_hidden_layers:
+        raise MechinterpError(
+            f"the model has {len(body.layers)} layers, but its configuration runs {config.num_hidden_layers} "
+            "(num_hidden_layers); make them the same"
+        )
+    try:
+        anatomy = Anatomy(
+            family=config.model_type,
+            n_layers=len(body.layers),
+            n_heads=config.num_attention_heads,
+            n_kv_heads=config.num_key_value_heads,
+            d_model=config.hidden_size,
+            d_head=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            d_mlp=config.intermediate_size,
+            layers=tuple(body.layers),
+            norm=body.norm,
+            unembed=unembed,
+        )
+        _check_shapes(anatomy)
+    except AttributeError as error:
+        raise MechinterpError(f"a part is not where {FAMILIES[config.model_type]} keeps it: {error}") from error
     return anatomy
 
 
 def _check_shapes(anatomy: Anatomy) -> None:
+    """Weights that are read must be plain matrices: packed ones hold other numbers, or only some of them."""
+    heads, rows = anatomy.n_heads * anatomy.d_head, len(anatomy.unembed.weight)
+    matrices = [("the unembedding", anatomy.unembed, (rows, anatomy.d_model))]
     for layer in range(anatomy.n_layers):
-        for name, module, inputs in (
-            ("o_proj", anatomy.o_proj(layer), anatomy.n_heads * anatomy.d_head),
-            ("down_proj", anatomy.down_proj(layer), anatomy.d_mlp),
-        ):
-            expected = (anatomy.d_model, inputs)
-            weight = getattr(module, "weight", None)
-            if weight is None or not weight.is_floating_point() or tuple(weight.shape) != expected:
-                found = "no weight" if weight is None else f"{weight.dtype} {tuple(weight.shape)}"
-                raise MechinterpError(
-                    f"layer {layer} {name}: expected a float matrix {expected}, found {found}; "
-                    "load quantised weights dequantised"
-                )
+        matrices.append((f"layer {layer} o_proj", anatomy.o_proj(layer), (anatomy.d_model, heads)))
+        matrices.append((f"layer {layer} down_proj", anatomy.down_proj(layer), (anatomy.d_model, anatomy.d_mlp)))
+    for name, module, expected in matrices:
+        weight: Any = getattr(module, "weight", None)
+        if type(weight) in (torch.Tensor, nn.Parameter) and weight.dtype in FLOATS and weight.shape == expected:
+            continue
+        found = "no weight" if weight is None else f"{type(weight).__name__} {weight.dtype} {tuple(weight.shape)}"
+        raise MechinterpError(
+            f"{name}: expected a float matrix {expected}, found {found}; load quantised weights dequantised, "
+            "and sharded ones whole"
+        )

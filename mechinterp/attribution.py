@@ -67,6 +67,7 @@ def attribution(
     """
     if not prompts:
         raise MechinterpError("attribution: no prompts were given")
+    subject.check_ready()
     if being_watched(subject):
         raise MechinterpError("attribution: called inside a `with` block; close it first")
     anatomy = subject.anatomy

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from mechinterp.visible import visible
+
 FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
 
 _SCALES = re.compile(
@@ -76,7 +78,7 @@ def _rotary(config: Any) -> Iterator[str]:
         if not isinstance(given, dict):
             yield f"its configuration gives {spelling} as {given!r}; expected a mapping or null"
         elif nested := next((key for key, value in given.items() if isinstance(value, dict)), None):
-            yield f"its {spelling} differ by layer ({nested}); {FAMILIES[config.model_type]} rotates all layers alike"
+            yield f"its {spelling} differ by layer ({visible(str(nested))}); {FAMILIES[config.model_type]} rotates all layers alike"
         else:
             yield from _scaling(given, spelling)
 
@@ -90,7 +92,7 @@ def _scaling(given: dict[str, Any], spelling: str) -> Iterator[str]:
     kind = kinds[0] if kinds else "default"
     for key, value in given.items():
         if key not in _ROTARY[kind] | _ALWAYS and value is not None and not isinstance(value, bool) and value != 1:
-            yield f"its {spelling} say {key} = {value!r}, which has no meaning for type {kind!r}; it would be ignored"
+            yield f"its {spelling} say {visible(str(key))} = {value!r}, which has no meaning for type {kind!r}; it would be ignored"
 
 
 def _windows(config: Any) -> Iterator[str]:
@@ -118,7 +120,7 @@ def _others(config: Any) -> Iterator[str]:
             continue  # how transformers computes, not what
         if (_PARTS.search(key) and value) or (_SCALES.search(key) and not _is_one(value)):
             yield (
-                f"its configuration says {key} = {str(value)[:40]}, which {FAMILIES[config.model_type]} does not "
+                f"its configuration says {visible(key)} = {visible(str(value)[:40])}, which {FAMILIES[config.model_type]} does not "
                 "compute: its numbers would be wrong; name a model that was trained without"
             )
 

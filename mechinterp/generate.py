@@ -68,6 +68,7 @@ def generate(
             f"generate: {len(prompts)} prompts, {len(interventions)} interventions and {max_new_tokens} new tokens; "
             "at least one of each is needed"
         )
+    subject.check_ready()
     if being_watched(subject):
         raise MechinterpError("generate: called inside a `with` block; give its edit as an intervention")
     if stop is None:

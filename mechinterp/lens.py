@@ -24,6 +24,7 @@ def logit_lens(subject: Subject, residual: Tensor) -> Tensor:
 
     Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
     """
+    subject.check_unchanged()
     norm, weight = subject.anatomy.norm, subject.anatomy.unembed.weight
     return linear(norm(residual.to(norm.weight.device).float()).to(weight.device).float(), weight.float())
 
@@ -61,6 +62,7 @@ def unembed_directions(subject: Subject, directions: Tensor) -> Tensor:
 
     The final norm's gain is applied: it stands between every direction and the unembedding.
     """
+    subject.check_unchanged()
     anatomy = subject.anatomy
     weight = anatomy.unembed.weight
     gained = directions.to(weight.device).float() * anatomy.norm.weight.float().to(weight.device)

@@ -72,6 +72,7 @@ class Watch:
 @contextmanager
 def watch_passes(subject: Subject) -> Iterator[Watch]:
     """Keep `watch.current` up to date while the model runs, whether called directly or by `generate`."""
+    subject.check_ready()
     watch, model = Watch(), subject.model.model
     signature = inspect.signature(model.forward)
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mechinterp.anatomy import Anatomy, anatomy_of
+from mechinterp.errors import MechinterpError
+from mechinterp.inspection import Parts, attention_kernel, check_unchanged, parts_of
+from mechinterp.one_token import check_parts
 
 if TYPE_CHECKING:
     import torch
@@ -27,29 +30,50 @@ class Subject:
         model: in eval mode, its weights float matrices (dequantised).
         tokenizer: the tokenizer that belongs to it.
         anatomy: where its parts are, see `anatomy_of`.
+        parts: its modules as they were when they were checked.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
+    parts: Parts = field(repr=False)
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "subject") -> Subject:
-        """Wrap a loaded model. Raises MechinterpError for a family whose anatomy is not known."""
-        return cls(name, model.eval(), tokenizer, anatomy_of(model))
+        """Wrap a loaded model, set it to eval mode, and see that its parts do what its anatomy says.
+
+        That costs little more than one step of decoding and leaves the model as it was, see `check_parts`.
+
+        Raises:
+            MechinterpError: the family is not known, or hooks would not act on the model's parts, or its weights are
+                not what it computes: it is wrapped, compiled, adapted, quantised or patched. It says what to do.
+        """
+        anatomy = anatomy_of(model)
+        model.eval()
+        check_parts(model, anatomy)
+        return cls(name, model, tokenizer, anatomy, parts_of(model))
 
     @property
     def device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
+    def check_unchanged(self) -> None:
+        """Raises MechinterpError for a model that was compiled, wrapped or adapted since its subject was made."""
+        check_unchanged(self.model, self.parts)
+
+    def check_ready(self) -> None:
+        """Before it is run: unchanged, and raises MechinterpError for a model that was set to training mode."""
+        self.check_unchanged()
+        if any(module.training for module in self.model.modules()):
+            raise MechinterpError(
+                "the model is in training mode, where dropout changes its numbers and checkpointing drops its cache; "
+                "call model.eval()"
+            )
+
 
 @contextmanager
 def attention_by(subject: Subject, kernel: str) -> Iterator[None]:
     """Use one of transformers' attention kernels, such as "eager", the only one that returns attention weights."""
-    before = subject.model.config._attn_implementation
-    subject.model.set_attn_implementation(kernel)
-    try:
+    with attention_kernel(subject.model, kernel):
         yield
-    finally:
-        subject.model.set_attn_implementation(before)

@@ -128,6 +128,7 @@ def sweep(
     """
     if not prompts or not interventions:
         raise MechinterpError(f"sweep: {len(prompts)} prompts and {len(interventions)} interventions; both are needed")
+    subject.check_ready()
     if being_watched(subject):
         raise MechinterpError("sweep: called inside a `with` block; give its edit as an intervention, close a capture")
     slots = prompt_slots(subject, prompts, scope)

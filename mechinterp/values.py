@@ -28,6 +28,7 @@ def value_vectors(subject: Subject, layer: int) -> Tensor:
     Source: Geva et al., "Transformer Feed-Forward Layers Are Key-Value Memories" (2021).
     """
     subject.anatomy.check_layer(layer)
+    subject.check_unchanged()
     return subject.anatomy.down_proj(layer).weight.detach().float().T
 
 
@@ -35,6 +36,7 @@ def head_output_weights(subject: Subject, layer: int) -> Tensor:
     """W_O by head: (n_heads, d_head, d_model), fp32. A head writes `z @ W_O[head]`."""
     anatomy = subject.anatomy
     anatomy.check_layer(layer)
+    subject.check_unchanged()
     weight = anatomy.o_proj(layer).weight.detach().float().T  # (n_heads * d_head, d_model)
     return weight.unflatten(0, (anatomy.n_heads, anatomy.d_head))
 
