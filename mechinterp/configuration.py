@@ -78,7 +78,8 @@ def _rotary(config: Any) -> Iterator[str]:
         if not isinstance(given, dict):
             yield f"its configuration gives {spelling} as {given!r}; expected a mapping or null"
         elif nested := next((key for key, value in given.items() if isinstance(value, dict)), None):
-            yield f"its {spelling} differ by layer ({visible(str(nested))}); {FAMILIES[config.model_type]} rotates all layers alike"
+            family = FAMILIES[config.model_type]
+            yield f"its {spelling} differ by layer ({visible(str(nested))}); {family} rotates all layers alike"
         else:
             yield from _scaling(given, spelling)
 
@@ -92,7 +93,8 @@ def _scaling(given: dict[str, Any], spelling: str) -> Iterator[str]:
     kind = kinds[0] if kinds else "default"
     for key, value in given.items():
         if key not in _ROTARY[kind] | _ALWAYS and value is not None and not isinstance(value, bool) and value != 1:
-            yield f"its {spelling} say {visible(str(key))} = {value!r}, which has no meaning for type {kind!r}; it would be ignored"
+            given_as = f"{visible(str(key))} = {value!r}"
+            yield f"its {spelling} say {given_as}, which has no meaning for type {kind!r}; it would be ignored"
 
 
 def _windows(config: Any) -> Iterator[str]:
@@ -119,9 +121,10 @@ def _others(config: Any) -> Iterator[str]:
         if key.startswith("_"):
             continue  # how transformers computes, not what
         if (_PARTS.search(key) and value) or (_SCALES.search(key) and not _is_one(value)):
+            family, given = FAMILIES[config.model_type], visible(f"{key} = {str(value)[:40]}")
             yield (
-                f"its configuration says {visible(key)} = {visible(str(value)[:40])}, which {FAMILIES[config.model_type]} does not "
-                "compute: its numbers would be wrong; name a model that was trained without"
+                f"its configuration says {given}, which {family} does not compute: its numbers would be wrong; "
+                "name a model that was trained without"
             )
 
 
