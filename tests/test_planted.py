@@ -1,106 +1,99 @@
-"""The planted circuit is what planted.py says it is, before the suite is asked to find it."""
+"""The planted models say what planted/__init__.py says they do, before the suite is asked about them.
+
+Measured directly: V = log p(this) - log p(not) after attempts of every kind, in every wording.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from planted import TRUTH, planted, save
+from planted import TRUTH, Watched, planted, save, watch, watched
 
 import mechinterp as mi
 from fixtures.checkpoints import resolve
-from fixtures.lexicon import lexicon, vocabulary
 from fixtures.loading import load
-from fixtures.observations import Observations, observe
 from fixtures.task.countdown import make_problems
-from fixtures.task.transcripts import make_transcripts
+from fixtures.task.transcripts import make_attempts
+from fixtures.task.wordings import ROLE_WORDINGS
 
 VERIFYING = ["planted", "redundant", "decoy"]
+SILENT = ["constant", "mute", "shuffled"]
+KINDS = ["target_edited", "incorrect", "foil", "role_swapped"]
+
+# By variant, AUC of V of right attempts against each kind of wrong ones: 1 where it tells them apart, 0.5 where not.
+AUC = {
+    **dict.fromkeys(VERIFYING, (1, 1, 1, 1)),
+    "repetition": (1, 1, 1, 0.5),
+    "seen": (1, 1, 0.5, 0.5),
+    "order_first": (1, 1, 1, 0.5),
+    "order_last": (1, 1, 1, 0.5),
+    **dict.fromkeys(SILENT, (0.5, 0.5, 0.5, 0.5)),
+}
 
 
-@pytest.fixture(scope="module")
-def seen() -> dict[str, Observations]:
-    """Every variant on the same 24 problems, 72 transcripts."""
-    transcripts = make_transcripts(make_problems(24, seed=1, size=3), seed=1)
-    return {variant: observe(planted(variant), transcripts) for variant in TRUTH}
+def sides(seen: Watched, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """V of right attempts, and of wrong ones of a kind."""
+    right = seen.rows("role_swapped") & seen.right if kind == "role_swapped" else seen.rows("correct")
+    return seen.v[right], seen.v[seen.rows(kind) & ~seen.right]
 
 
-def auc_without(observed: Observations, heads: tuple[mi.Head, ...] | list[mi.Head]) -> float:
-    """AUC of the verdict with these heads off from the result on."""
-    verdict = mi.log_odds(observed.verdicts.works, observed.verdicts.fails)
-    scope = mi.since([s.result[0] for s in observed.sited])
-    prompts = [s.input_ids for s in observed.sited]
-    swept = mi.sweep(observed.subject, prompts, [mi.AblateHeads(heads)], verdict, scope=scope)
-    return mi.auc(observed.right, swept[:, 0].numpy())
+@pytest.mark.parametrize("variant", TRUTH)
+def test_says_what_its_truth_says(variant):
+    """Every attempt of every kind and wording gets the remark that the variant's rule gives it, by 5 nats or more."""
+    seen = watched(variant)
+    says = np.array([TRUTH[variant].says_this(attempt) for attempt in seen.attempts])
+    assert ((seen.v > 0) == says).all()
+    assert abs(seen.v).min() > 5
 
 
-@pytest.mark.parametrize("variant", VERIFYING)
-def test_verdict_is_right(seen, variant):
-    """Every right attempt is called `this`, every wrong one of either kind `not`."""
-    assert ((seen[variant].log_odds > 0) == seen[variant].right).all()
+@pytest.mark.parametrize("wording", ["target_first", "cards", "after_example"])
+def test_other_wordings_are_read(wording):
+    """`planted` finds the target in other prompts too."""
+    problems, kinds = make_problems(4, seed=2, size=3, foils=True), ("correct", "target_edited", "incorrect", "foil")
+    attempts = make_attempts(problems, seed=2, wording=wording, kinds=kinds)
+    seen = watch(planted(), attempts)
+    assert ((seen.v > 0) == seen.right).all()
 
 
-def test_constant_does_not_discriminate(seen):
-    """It says `not` to everything, by an amount that is unrelated to the result."""
-    assert (seen["constant"].log_odds < 0).all()
-    assert mi.auc(seen["constant"].right, seen["constant"].log_odds) == pytest.approx(0.5, abs=0.15)
+@pytest.mark.parametrize("variant", AUC)
+def test_tells_apart_what_it_should(variant):
+    """The AUC of each kind of wrong attempt; role-swapped pairs show who reads roles."""
+    for kind, expected in zip(KINDS, AUC[variant], strict=True):
+        right, wrong = sides(watched(variant), kind)
+        found = mi.auc(np.repeat([True, False], [len(right), len(wrong)]), np.concatenate([right, wrong]))
+        assert found == 1 if expected == 1 else 0.25 < found < 0.75, kind
 
 
-@pytest.mark.parametrize("variant", VERIFYING)
-def test_causal_heads_are_necessary(seen, variant):
-    """Without the causal heads right and wrong cannot be told apart."""
-    assert auc_without(seen[variant], TRUTH[variant].causal) == pytest.approx(0.5, abs=0.2)
+@pytest.mark.parametrize(("variant", "shared"), [("tens", "shares_tens"), ("last_digit", "shares_last_digit")])
+def test_a_digit_matcher_is_taken_in_by_that_digit(variant, shared):
+    """It tells right from wrong perfectly where that digit differs, and not at all where it is the same."""
+    seen = watched(variant)
+    wrong = ~seen.right & ~seen.rows("role_swapped")
+    same = np.array([getattr(attempt, shared) for attempt in seen.attempts])
+    assert (seen.v[wrong & same] > 0).all()
+    assert (seen.v[wrong & ~same] < 0).all()
+    assert min((wrong & same).sum(), (wrong & ~same).sum()) >= 3
 
 
-@pytest.mark.parametrize("variant", VERIFYING)
-def test_matched_heads_are_not(seen, variant):
-    """Random heads of the same layers, of a like output norm, can be switched off without harm."""
-    causal = TRUTH[variant].causal
-    for heads in mi.matched_head_sets(causal, seen[variant].head_norms, draws=10, seed=0):
-        if not set(heads) & set(TRUTH[variant].hidden):
-            assert auc_without(seen[variant], heads) > 0.9
+@pytest.mark.parametrize("wording", ROLE_WORDINGS)
+@pytest.mark.parametrize(("variant", "order"), [("order_first", "target_first"), ("order_last", "target_last")])
+def test_an_order_reader_is_right_in_one_order(variant, order, wording):
+    """Its role-swapped pairs are all right where the target stands where it looks, and all wrong elsewhere."""
+    seen = watched(variant)
+    pairs = seen.rows("role_swapped", wording)
+    as_read = np.array([attempt.order == order for attempt in seen.attempts])
+    says_right = (seen.v > 0) == seen.right
+    assert says_right[pairs & as_read].all()
+    assert not says_right[pairs & ~as_read].any()
+    assert (pairs & as_read).sum() == (pairs & ~as_read).sum() > 0
 
 
-def test_decoys_attend_and_do_nothing(seen):
-    """In `decoy` the heads that attend to the target can be switched off, and in `redundant` others stand in."""
-    for variant in ("decoy", "redundant"):
-        assert auc_without(seen[variant], TRUTH[variant].verifiers) == 1
-
-
-def test_verifiers_attend_when_they_should(seen):
-    """Verifier heads put most of their attention on the target after a right result, and none after a wrong one."""
-    mass = seen["planted"].to_target["last_digit"]
-    layers, heads = map(list, zip(*TRUTH["planted"].verifiers, strict=True))
-    right = seen["planted"].kind == "correct"
-    assert mass[right][:, layers, heads].min() > 0.5
-    assert mass[~right][:, layers, heads].max() < 0.05
-
-
-def test_value_neurons_fire_for_their_kind(seen):
-    """Success neurons fire on right attempts only, failure neurons on wrong ones only."""
-    right = torch.as_tensor(seen["planted"].right)
-    for neurons, kind in ((TRUTH["planted"].success, right), (TRUTH["planted"].failure, ~right)):
-        layers, numbers = map(list, zip(*neurons, strict=True))
-        fired = seen["planted"].neurons[:, layers, numbers].mean(1)
-        assert fired[kind].min() > 5 * fired[~kind].abs().max()
-
-
-def test_lens_shows_success_on_right_attempts(seen):
-    """Half way up the logit lens gives success words most of the probability, on right attempts only."""
-    subject = seen["planted"].subject
-    words = lexicon(vocabulary(subject.tokenizer), exclude={*vars(seen["planted"].verdicts).values()})
-    layer = max(layer for layer, _ in TRUTH["planted"].success)
-    shown = mi.lens_probability(subject, seen["planted"].residual["open_paren"][:, layer], [words.success])[
-        :, 0
-    ].numpy()
-    assert np.median(shown[seen["planted"].right]) > 0.3
-    assert shown[~seen["planted"].right].max() < 0.1
-
-
-@pytest.mark.parametrize("variant", list(TRUTH))
-def test_saves_and_loads(seen, variant, tmp_path):
+@pytest.mark.parametrize("variant", ["planted", "order_last", "shuffled"])
+def test_saves_and_loads(variant, tmp_path):
     """A saved variant loads as any checkpoint does, and gives the same logits bit for bit."""
-    loaded = load(resolve(str(save(tmp_path / variant, variant))), device="cpu", dtype="float32")
-    ids = [s.input_ids for s in seen[variant].sited[:4]]
-    before = mi.last_logits(seen[variant].subject, mi.pad(seen[variant].subject, ids))
-    assert torch.equal(mi.last_logits(loaded, mi.pad(loaded, ids)), before)
+    checkpoint = resolve(str(save(tmp_path / variant, variant)))
+    assert checkpoint.kind == "folder"  # the suite does not know that it is examined
+    loaded = load(checkpoint, device="cpu", dtype="float32")
+    ids = [s.input_ids for s in watched(variant).sited[:4]]
+    before = mi.last_logits(watched(variant).subject, mi.pad(watched(variant).subject, ids))
+    assert mi.last_logits(loaded, mi.pad(loaded, ids)).equal(before)
