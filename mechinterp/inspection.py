@@ -58,7 +58,10 @@ def parts_of(model: nn.Module) -> Parts:
     """Of every module in turn: itself, its class, and what it is called by if not by its class's `forward`."""
     parts: list[Any] = []
     for module in model.modules():
-        parts += [module, type(module), vars(module).get("forward"), getattr(module, "_compiled_call_impl", None)]
+        forward = vars(module).get("forward")
+        if getattr(forward, "__func__", None) is type(module).forward and getattr(forward, "__self__", None) is module:
+            forward = None  # put back after it was patched
+        parts += [module, type(module), forward, getattr(module, "_compiled_call_impl", None)]
     return tuple(parts)
 
 

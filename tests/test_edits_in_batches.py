@@ -296,14 +296,15 @@ def test_maybe(qwen):
 
 def test_layers_that_are_passed_by(qwen):
     """An edited module that the model does not call is an error, not an ablation without effect."""
-    layer = qwen.anatomy.layers[1]
-    kept = layer.forward
+    layer, block = qwen.anatomy.layers[1], ablate_heads(qwen, [(0, 0), (1, 0)])
+    block.__enter__()
     layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
     try:
-        with pytest.raises(InstrumentError, match="layer 1 never ran"), ablate_heads(qwen, [(0, 0), (1, 0)]):
-            logits(qwen, [5, 6, 7])
+        logits(qwen, [5, 6, 7])
+        with pytest.raises(InstrumentError, match="layer 1 never ran"):
+            block.__exit__(None, None, None)
     finally:
-        layer.forward = kept
+        del layer.forward
 
 
 def test_a_part_called_by_itself(qwen):

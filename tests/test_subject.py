@@ -586,6 +586,8 @@ def test_changed_afterwards(use):
 def test_used_all_the_same():
     """Edits inside edits, other weights and other number formats are no change of modules."""
     subject = of(fresh())
+    layer = subject.anatomy.layers[1]
+    layer.forward = layer.forward  # as a patch leaves it that was taken back
     with ExitStack() as stack:
         for use in (ablate_heads(subject, [(0, 0)]), steer(subject, 1, torch.ones(32))):
             stack.enter_context(use)
