@@ -9,6 +9,7 @@ An estimate shows where to look. It misses saturation and whatever else is not l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from mechinterp.errors import MechinterpError
+from mechinterp.given import real_numbers
 from mechinterp.passes import being_watched
 from mechinterp.positions import Scope
 from mechinterp.prompts import prompt_slots
 from mechinterp.replacements import check_value
 from mechinterp.subject import Subject
-from mechinterp.sweep import Metric, Readout
-from mechinterp.tokens import same_length
+from mechinterp.sweep import Metric, Readout, checked_metric
+from mechinterp.tokens import same_length, token_ids
 
 PROMPTS_AT_ONCE = 4  # every activation of these is held
 
@@ -65,9 +67,8 @@ def attribution(
         MechinterpError: no prompts, a scope that selects nothing in one of them, means of another shape, a metric with
             several numbers or without a gradient, or a call inside the `with` block of an edit or a capture.
     """
-    if not prompts:
-        raise MechinterpError("attribution: no prompts were given")
     subject.check_ready()
+    prompts, metric = token_ids(subject, prompts, "attribution: prompts"), checked_metric(subject, metric)
     if being_watched(subject):
         raise MechinterpError("attribution: called inside a `with` block; close it first")
     anatomy = subject.anatomy
@@ -75,8 +76,8 @@ def attribution(
     for number, row in enumerate(slots):
         if not (row >= 0).any():
             raise MechinterpError(f"attribution: the scope selects no token of prompt {number}")
-    of_heads = torch.zeros(len(prompts), anatomy.n_layers, anatomy.n_heads)
-    of_neurons = torch.zeros(len(prompts), anatomy.n_layers, anatomy.d_mlp)
+    of_heads = torch.zeros(len(prompts), anatomy.n_layers, anatomy.n_heads, dtype=torch.float32)
+    of_neurons = torch.zeros(len(prompts), anatomy.n_layers, anatomy.d_mlp, dtype=torch.float32)
     means = {
         (what, layer): _mean(subject, given, layer, what)
         for what, given in (("heads", heads), ("neurons", neurons))
@@ -109,8 +110,18 @@ def _mean(subject: Subject, given: Mapping[int, Tensor] | None, layer: int, what
 
 
 def rank_correlation(estimate: Tensor | np.ndarray, exact: Tensor | np.ndarray) -> float:
-    """Spearman's, over all entries. NaN where either is constant."""
-    return float(spearmanr(np.asarray(estimate).ravel(), np.asarray(exact).ravel()).statistic)
+    """Spearman's, over all entries. NaN where either is constant.
+
+    Raises:
+        MechinterpError: shapes that differ, fewer than two entries, or some that are not finite.
+    """
+    one, other = (real_numbers(given, f"rank_correlation: {name}").detach().cpu().double().numpy()
+                  for name, given in (("estimate", estimate), ("exact", exact)))  # fmt: skip
+    if one.shape != other.shape or one.size < 2:
+        raise MechinterpError(f"rank_correlation: expected two of one shape, got {one.shape} and {other.shape}")
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan
+    return float(spearmanr(one.ravel(), other.ravel()).statistic)
 
 
 def _gradients(
@@ -120,7 +131,7 @@ def _gradients(
     anatomy, residual, neurons = subject.anatomy, {}, {}
     values: dict[tuple[str, int], Tensor] = {}
     probes: dict[tuple[str, int], Tensor] = {}  # zeros that are added: their gradient is that of what they are added to
-    with ExitStack() as stack, torch.enable_grad():
+    with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
         for layer in range(anatomy.n_layers):
             for kind, module in (("heads", anatomy.o_proj(layer)), ("neurons", anatomy.down_proj(layer))):
 
@@ -142,7 +153,7 @@ def _gradients(
         ids = torch.tensor([list(prompt) for prompt in prompts], device=subject.device)
         final = subject.model.model(ids, use_cache=False).last_hidden_state[:, -1]
         numbers = torch.tensor(group, device=subject.device)
-        measured = metric.of(Readout(subject, numbers, final, residual, neurons))
+        measured = metric.read(Readout(subject, numbers, final, residual, neurons))
         if measured.shape != (len(prompts),) or not measured.requires_grad:
             raise MechinterpError(
                 f"attribution: the metric gave shape {tuple(measured.shape)} for {len(prompts)} prompts"

@@ -22,7 +22,7 @@ from mechinterp.given import layers
 from mechinterp.passes import Pass, Reach, Watch, watch_passes
 from mechinterp.positions import token_positions
 from mechinterp.subject import Subject, attention_by
-from mechinterp.tokens import batches
+from mechinterp.tokens import batches, token_ids
 
 
 @dataclass
@@ -150,9 +150,8 @@ def _mean_inputs(
     subject: Subject, sequences: Sequence[Sequence[int]], module_of: Callable[[int], nn.Module]
 ) -> dict[int, Tensor]:
     sums: dict[int, Tensor] = {}
+    sequences = token_ids(subject, sequences, "a mean over tokens: sequences")
     tokens = sum(len(s) for s in sequences)
-    if not tokens:
-        raise MechinterpError("a mean over tokens: no sequences were given")
     with ExitStack() as stack:
         watch = stack.enter_context(watch_passes(subject))
         for layer in range(subject.anatomy.n_layers):

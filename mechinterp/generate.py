@@ -1,6 +1,7 @@
 """Generation under interventions, many at once.
 
-generate   continuations of every prompt under every intervention
+generate    continuations of every prompt under every intervention
+end_tokens  where a text of this checkpoint ends
 
 Every (prompt, intervention) is a row of one batch with one KV cache. What the prompts have before the first edited
 position is run once for all interventions. A row that has stopped leaves the batch.
@@ -17,6 +18,7 @@ from transformers import DynamicCache
 
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import InstrumentError
+from mechinterp.given import real_number, whole_number, whole_numbers
 from mechinterp.interventions import Intervention
 from mechinterp.memory import memory_for_rows
 from mechinterp.passes import Pass, being_watched
@@ -24,8 +26,9 @@ from mechinterp.positions import Maybe, Scope, slots_of
 from mechinterp.prompts import prompt_slots
 from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows
 from mechinterp.subject import Subject
+from mechinterp.sweep import checked_interventions
 from mechinterp.tables import tables_of
-from mechinterp.tokens import pad, unembed
+from mechinterp.tokens import pad, token_ids, unembed
 
 MOST = 2**29  # bytes of a batch's rows and their KV cache
 STOPPED = 1 / 8
@@ -52,7 +55,7 @@ def generate(
         interventions: None is the model as it is.
         scope: where all of them apply, in the prompts and in each new token as it is run. `at` and `since` name a row
             for each prompt.
-        stop: tokens that end a row; by default the end of text of the tokenizer.
+        stop: tokens that end a row; by default every end token of the checkpoint, see `end_tokens`.
         temperature: 0 takes the likeliest token. Above, a token is drawn, for the same prompt and step with the same
             random number under every intervention, whatever else is in the batch.
         max_rows: (prompt, intervention) pairs run at once; by default what a fifth of the free memory holds.
@@ -63,22 +66,26 @@ def generate(
             block of an edit or a capture, or a position that no text can reach.
         InstrumentError: an intervention that fired in no text, unless the scope is a `maybe`.
     """
-    if not prompts or not interventions or max_new_tokens < 1:
-        raise MechinterpError(
-            f"generate: {len(prompts)} prompts, {len(interventions)} interventions and {max_new_tokens} new tokens; "
-            "at least one of each is needed"
-        )
     subject.check_ready()
+    prompts, interventions = (
+        token_ids(subject, prompts, "generate: prompts"),
+        checked_interventions(interventions, "generate"),
+    )
+    max_new_tokens = whole_number(max_new_tokens, "generate: max_new_tokens", least=1)
+    max_rows = None if max_rows is None else whole_number(max_rows, "generate: max_rows", least=1)
+    temperature, seed = real_number(temperature, "generate: temperature"), whole_number(seed, "generate: seed", least=0)
+    if temperature < 0:
+        raise MechinterpError(f"generate: temperature: {temperature:g}; expected 0 (the likeliest token) or more")
     if being_watched(subject):
         raise MechinterpError("generate: called inside a `with` block; give its edit as an intervention")
-    if stop is None:
-        stop = [] if subject.tokenizer.eos_token_id is None else [subject.tokenizer.eos_token_id]
+    ending = whole_numbers(end_tokens(subject) if stop is None else stop, "generate: stop", ("tokens",)).to(
+        subject.device
+    )
     slots = prompt_slots(subject, prompts, scope, later=max_new_tokens - 1)  # the last new token is not run
     tables = tables_of(subject, interventions, scope=scope, slots=slots)
     chances = torch.rand(
-        len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed % 2**64), dtype=torch.float64
     ).to(subject.device)
-    ending = torch.tensor(list(stop), dtype=torch.long, device=subject.device)
     texts: list[list[list[int]]] = [[[] for _ in interventions] for _ in prompts]
     max_rows = max_rows or _rows_at_once(subject, max(map(len, prompts)) + max_new_tokens)
     fired = torch.zeros(len(interventions), dtype=torch.bool, device=subject.device)
@@ -108,6 +115,18 @@ def generate(
                 "give another one, or maybe(scope)"
             )
     return texts
+
+
+def end_tokens(subject: Subject) -> list[int]:
+    """Those that the tokenizer, the configuration and the generation configuration name."""
+    model = subject.model
+    named = [
+        subject.tokenizer.eos_token_id,
+        getattr(model.config, "eos_token_id", None),
+        getattr(getattr(model, "generation_config", None), "eos_token_id", None),
+    ]
+    every = [one for given in named for one in (given if isinstance(given, list | tuple) else [given])]
+    return sorted({int(one) for one in every if one is not None})
 
 
 class _Decoder:
@@ -198,7 +217,7 @@ def _choose(logits: Tensor, temperature: float, chances: Tensor) -> Tensor:
     """(rows,): the likeliest token, or the one where the cumulative probability passes each row's chance."""
     if not temperature:
         return logits.argmax(-1)
-    below = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    below = ((logits.double() - logits.double().amax(-1, keepdim=True)) / temperature).softmax(-1).cumsum(-1)
     return torch.searchsorted(below, (chances * below[:, -1].clamp(max=1))[:, None], right=True)[:, 0].clamp(
         max=logits.shape[1] - 1
     )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb, prod
 
-import numpy as np
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError
+from mechinterp.given import pairs, real_number, real_numbers, seeded, whole_number
 from mechinterp.intervene import Head
 
 
@@ -22,7 +22,14 @@ def attending_heads(mass: Tensor, *, above: float, at_most: int) -> list[Head]:
     Args:
         mass: (n, layers, n_heads), attention mass of each sequence.
     """
-    mean = mass.mean(0)
+    above, at_most = (
+        real_number(above, "attending_heads: above"),
+        whole_number(at_most, "attending_heads: at_most", least=0),
+    )
+    given = real_numbers(mass, "attending_heads: mass", finite=False).detach()
+    if given.ndim != 3:
+        raise MechinterpError(f"attending_heads: expected mass (n, layers, n_heads), got shape {tuple(given.shape)}")
+    mean = given.double().mean(0)
     if not mean.isfinite().all():
         raise MechinterpError("attending_heads: the attention mass is not finite, or there are no sequences")
     order = mean.flatten().argsort(descending=True).tolist()
@@ -40,12 +47,21 @@ def matched_head_sets(heads: Sequence[Head], norms: Tensor, *, draws: int, seed:
     Args:
         norms: (layers, n_heads), the typical norm of what each head writes.
     """
+    what = "matched_head_sets"
+    heads, draws = pairs(heads, f"{what}: heads"), whole_number(draws, f"{what}: draws", least=1)
+    norms = real_numbers(norms, f"{what}: norms", finite=False).detach().cpu().double()
     if not heads:
-        raise MechinterpError("matched_head_sets: no heads were given")
-    if not norms.isfinite().all():
-        raise MechinterpError("matched_head_sets: the norms are not finite, so no head can be matched by them")
+        raise MechinterpError(f"{what}: no heads were given")
+    if norms.ndim != 2 or not norms.isfinite().all() or (norms < 0).any():
+        raise MechinterpError(
+            f"{what}: the norms are not finite numbers of 0 or more (layers, n_heads), so no head can be matched by "
+            f"them; got shape {tuple(norms.shape)}"
+        )
+    for layer, head in heads:
+        if not (0 <= layer < norms.shape[0] and 0 <= head < norms.shape[1]):
+            raise MechinterpError(f"{what}: head {head} of layer {layer}, but the norms are {tuple(norms.shape)}")
     logs = norms.clamp(min=max(1e-6 * float(norms.max()), 1e-30)).log()  # of a head that writes nothing too
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed, what)
     taken = set(heads)
     pools: list[tuple[int, list[int], int]] = []  # layer, candidates, how many to draw
     for layer in sorted({layer for layer, _ in heads}):

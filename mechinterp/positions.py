@@ -13,7 +13,7 @@ bare           a scope without its `maybe`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError, quote
-from mechinterp.given import whole_numbers
+from mechinterp.given import each, whole_numbers
 from mechinterp.passes import Pass, Reach
 
 Scope = Callable[[Pass], Tensor]
@@ -108,11 +108,12 @@ def since(starts: Tensor | Sequence[int]) -> Scope:
     return Since(wanted)
 
 
-def when_last_is(tokens: Collection[int]) -> Scope:
+def when_last_is(tokens: Iterable[int]) -> Scope:
     """Every token of the rows whose last token in this pass is one of `tokens` (the published ` (` rule)."""
-    if not len(tokens):
+    chosen = each(tokens, "when_last_is(tokens)", "whole numbers (tokens)")
+    if not chosen:
         raise MechinterpError("when_last_is: no tokens were given; the edit would never fire")
-    return WhenLastIs(whole_numbers(list(tokens), "when_last_is(tokens)", ("tokens",)))
+    return WhenLastIs(whole_numbers(chosen, "when_last_is(tokens)", ("tokens",)))
 
 
 def maybe(scope: Scope) -> Scope:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError
+from mechinterp.given import each
 from mechinterp.interventions import Intervention
-from mechinterp.positions import Scope
+from mechinterp.positions import Scope, checked_scope
 from mechinterp.store import Store
 from mechinterp.subject import Subject
 from mechinterp.sweep import Metric, sweep
+from mechinterp.tokens import token_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,4 +68,7 @@ def prepare(subject: Subject, prompts: Sequence[Sequence[int]], *, scope: Scope 
     Args:
         scope: one or more, where the interventions of those sweeps will apply.
     """
-    return Prepared(subject, prompts, (scope,) if callable(scope) else tuple(scope))
+    scopes = [scope] if callable(scope) else each(scope, "prepare: scope", "a scope or several")
+    if not scopes:
+        raise MechinterpError("prepare: no scope was given; name where the interventions will apply")
+    return Prepared(subject, token_ids(subject, prompts, "prepare: prompts"), tuple(map(checked_scope, scopes)))

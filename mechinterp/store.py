@@ -28,7 +28,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import each, whole_number
 from mechinterp.subject import Subject
 
 LIMIT = 2 * 2**30
@@ -38,9 +39,11 @@ LIMIT = 2 * 2**30
 class Store:
     """Entries of one subject in a folder that many may share. A folder that cannot be written to costs only time."""
 
-    def __init__(self, folder: Path, subject: Subject, *, code: str = "", limit: int = LIMIT) -> None:
+    def __init__(self, folder: str | Path, subject: Subject, *, code: str = "", limit: int = LIMIT) -> None:
         """`code` is the `code_digest` of what calls it: a changed measurement must not be answered by an old entry."""
-        self.folder, self.limit = folder, limit
+        if not isinstance(folder, str | os.PathLike):
+            raise MechinterpError(f"Store: expected a folder, got {quote(folder)}")
+        self.folder, self.limit = Path(folder), whole_number(limit, "Store: limit", least=0)
         model = subject.model
         self.base = digest(
             [(name, parameter) for name, parameter in model.named_parameters()],
@@ -57,7 +60,7 @@ class Store:
         path = self.folder / f"{key}.safetensors"
         found = _read(path, key)
         if found is None:
-            found = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
+            found = _on_cpu(make())
             self._write(path, key, found)
         return found
 
@@ -88,6 +91,14 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
+def _on_cpu(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each in storage of its own: a file holds no two names for one tensor."""
+    whole = isinstance(made, Mapping) and all(isinstance(tensor, Tensor) for tensor in made.values())
+    if not whole or not all(isinstance(name, str) for name in made):
+        raise MechinterpError(f"Store: expected tensors by name to keep, got {quote(made)}")
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in made.items()}
+
+
 def digest(*values: Any) -> str:
     """SHA-256 of values and their kinds: None, booleans, numbers, text, bytes, lists, mappings, arrays, tensors,
     dataclasses.
@@ -101,10 +112,14 @@ def digest(*values: Any) -> str:
     return state.hexdigest()
 
 
-def code_digest(places: Iterable[Path]) -> str:
-    """SHA-256 of Python files: those given, and all in the folders given."""
+def code_digest(places: Iterable[str | Path]) -> str:
+    """SHA-256 of Python files: those given, and all in the folders given. Raises MechinterpError for one not there."""
     state = sha256()
-    for place in places:
+    if isinstance(places, str | os.PathLike):
+        places = [Path(places)]
+    for place in map(Path, each(places, "code_digest", "files and folders")):
+        if not place.exists():
+            raise MechinterpError(f"code_digest: {place} is not there")
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()
@@ -124,8 +139,8 @@ class _Tensors:
 
 
 def _feed(update: Callable[[bytes], None], value: Any, tensors: _Tensors) -> None:
-    if isinstance(value, np.ndarray | np.generic):
-        value = torch.as_tensor(value)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
+        value = torch.as_tensor(np.asarray(value))
     if isinstance(value, Tensor):
         update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + tensors[value])
     elif is_dataclass(value) and not isinstance(value, type):

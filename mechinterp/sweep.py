@@ -24,8 +24,9 @@ from torch.nn.functional import linear
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from mechinterp.errors import MechinterpError
-from mechinterp.interventions import Intervention
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import each, whole_number, whole_numbers
+from mechinterp.interventions import Intervention, parts
 from mechinterp.memory import memory_for_rows
 from mechinterp.passes import being_watched
 from mechinterp.positions import Scope
@@ -44,7 +45,7 @@ from mechinterp.shared_prefix import Prefix, shared_prefix
 from mechinterp.store import Store
 from mechinterp.subject import Subject
 from mechinterp.tables import begins, tables_of
-from mechinterp.tokens import same_length
+from mechinterp.tokens import same_length, token_ids
 
 PROMPTS_AT_ONCE = 16
 MOST = 2**27  # bytes of a batch's rows: with four times as many the real 0.5B takes 15 % longer
@@ -70,7 +71,8 @@ class Readout:
     def logits(self, tokens: Sequence[int] | None = None) -> Tensor:
         """(R, vocab), or of some tokens only (R, len(tokens)), fp32."""
         weight = self.subject.anatomy.unembed.weight
-        weight = weight if tokens is None else weight[list(tokens)]
+        if tokens is not None:
+            weight = weight[vocabulary(self.subject, tokens).to(weight.device)]
         return linear(self.final.to(weight.device).float(), weight.float())
 
 
@@ -89,15 +91,58 @@ class Metric:
     neurons: tuple[int, ...] = ()
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        if not callable(self.of):
+            raise MechinterpError(f"Metric: expected a function of a Readout, got {quote(self.of)}")
+        for what in ("residual", "neurons"):
+            given = whole_numbers(getattr(self, what), f"Metric: {what}", ("layers",))
+            object.__setattr__(self, what, tuple(given.tolist()))
+
+    def read(self, readout: Readout) -> Tensor:
+        """(R,) or (R, m). Raises MechinterpError where the function gives something else."""
+        found, rows = self.of(readout), len(readout.prompt)
+        if not isinstance(found, Tensor) or found.ndim not in (1, 2) or len(found) != rows:
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else quote(found)
+            raise MechinterpError(f"Metric: expected a tensor ({rows},) or ({rows}, m), one for each row, got {got}")
+        return found
+
 
 def log_odds(token: int, against: int) -> Metric:
     """log p(token) - log p(against), in nats."""
+    token, against = (whole_number(one, "log_odds: token", least=0) for one in (token, against))
 
     def of(read: Readout) -> Tensor:
         ours, theirs = read.logits([token, against]).double().T
         return ours - theirs
 
     return Metric(of, name=f"log p({token}) - log p({against})")
+
+
+def vocabulary(subject: Subject, tokens: Sequence[int]) -> Tensor:
+    """Ids of tokens that the model can say. Raises MechinterpError for others."""
+    ids, most = whole_numbers(tokens, "tokens", ("tokens",)), subject.anatomy.unembed.weight.shape[0]
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < most:
+        raise MechinterpError(f"tokens: {quote(ids.tolist())}, but this model has the ids 0 to {most - 1}")
+    return ids
+
+
+def checked_metric(subject: Subject, metric: Metric) -> Metric:
+    """Raises MechinterpError for what is no metric, or reads layers that the model does not have."""
+    if not isinstance(metric, Metric):
+        raise MechinterpError(f"expected a Metric, such as log_odds(token, against), got {quote(metric)}")
+    for layer in (*metric.residual, *metric.neurons):
+        subject.anatomy.check_layer(layer)
+    return metric
+
+
+def checked_interventions(interventions: Sequence[Intervention | None], what: str) -> list[Intervention | None]:
+    """Raises MechinterpError for none, or what are none."""
+    every = each(interventions, what, "a list of interventions")
+    for one in every:
+        parts(one)
+    if not every:
+        raise MechinterpError(f"{what}: 0 interventions; give at least one, None for the clean run")
+    return every
 
 
 @torch.no_grad()
@@ -126,9 +171,13 @@ def sweep(
             one of the prompts, a store with a metric that has no name, or a call inside the `with` block of an edit
             or a capture.
     """
-    if not prompts or not interventions:
-        raise MechinterpError(f"sweep: {len(prompts)} prompts and {len(interventions)} interventions; both are needed")
     subject.check_ready()
+    prompts, interventions = (
+        token_ids(subject, prompts, "sweep: prompts"),
+        checked_interventions(interventions, "sweep"),
+    )
+    checked_metric(subject, metric)
+    max_rows = None if max_rows is None else whole_number(max_rows, "sweep: max_rows", least=1)
     if being_watched(subject):
         raise MechinterpError("sweep: called inside a `with` block; give its edit as an intervention, close a capture")
     slots = prompt_slots(subject, prompts, scope)
@@ -140,7 +189,7 @@ def sweep(
     if metric.name is None:
         raise MechinterpError("sweep: a store was given, but the metric has no name to keep it under")
     what = {
-        "sweep": [list(map(int, prompt)) for prompt in prompts],
+        "sweep": prompts,
         "slots": slots,
         "interventions": interventions,
         "metric": (metric.name, metric.residual, metric.neurons),
@@ -178,6 +227,10 @@ def _sweep(
             nonlocal results
             if not results.numel():
                 results = values.new_empty(len(prompts), len(interventions), *values.shape[1:], device="cpu")
+            if values.shape[1:] != results.shape[2:]:
+                raise MechinterpError(
+                    f"Metric: it gave {tuple(values.shape[1:])} numbers a row here, {tuple(results.shape[2:])} before"
+                )
             by_column = values.cpu().unflatten(0, (-1, len(group)))
             results[torch.tensor(group)[:, None], torch.tensor(columns)] = by_column.transpose(0, 1)
             bar.update(len(values))
@@ -185,12 +238,12 @@ def _sweep(
         for group in same_length(prompts, min(PROMPTS_AT_ONCE, max_rows or PROMPTS_AT_ONCE)):
             clean = _run(subject, group, prompts, slots, set(places), metric)
             for i in untouched:
-                put(group, [i], metric.of(clean.readout))
+                put(group, [i], metric.read(clean.readout))
             at_once = max(1, _rows_at_once(subject, clean, max_rows) // len(group))
             for first in range(0, len(some), at_once):
                 chosen = range(first, min(first + at_once, len(some)))
                 wave = _Wave(subject, clean, tables, chosen, places, metric)
-                put(group, [numbers[i] for i in chosen], metric.of(wave.run()))
+                put(group, [numbers[i] for i in chosen], metric.read(wave.run()))
     return results
 
 

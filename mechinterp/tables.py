@@ -7,7 +7,7 @@ begins     the first place that an intervention touches
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -91,8 +91,8 @@ def _replacements(
     else:
         kind, columns = NEURONS, neuron_columns(subject, part.neurons)
     for layer, these in columns.items():
-        if part.values is not None and layer not in part.values:
-            check_value(subject, part.values, layer, KINDS[kind])
+        if part.values is not None and (not isinstance(part.values, Mapping) or part.values.get(layer) is None):
+            check_value(subject, part.values, layer, KINDS[kind])  # says what there is
         yield Place(layer, kind), these, None if part.values is None else part.values[layer]
 
 

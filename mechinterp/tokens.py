@@ -1,8 +1,10 @@
 """Token sequences in left-padded batches.
 
 Batch            what the model is called with
+token_ids        sequences as lists of ids that the model knows
 pad              sequences -> one Batch
 batches          sequences -> (indices, Batch) pairs of similar lengths, with a progress bar
+filler_of        what padding is made of
 same_length      indices of sequences that need no padding
 last_logits      logits at the last real token of each row
 last_columns     where that is
@@ -12,15 +14,17 @@ unembed          final hidden states -> logits
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import each, whole_number, whole_numbers
 from mechinterp.subject import Subject
 
 
@@ -41,17 +45,36 @@ class Batch:
         return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
 
 
+def token_ids(subject: Subject, sequences: Iterable[Any], what: str = "sequences") -> list[list[int]]:
+    """Sequences of token ids, given as lists, arrays or tensors.
+
+    Raises:
+        MechinterpError: none, an empty one, what are no token ids, or one that the model has no embedding for.
+    """
+    rows = subject.model.get_input_embeddings().weight.shape[0]
+    found = []
+    for number, sequence in enumerate(each(sequences, what, "lists of token ids")):
+        ids = whole_numbers(sequence, f"{what}: number {number}", ("tokens",))
+        if not len(ids):
+            raise MechinterpError(f"{what}: number {number} is empty; expected at least one token")
+        if int(ids.min()) < 0 or int(ids.max()) >= rows:
+            odd = int(ids.min() if ids.min() < 0 else ids.max())
+            raise MechinterpError(f"{what}: number {number} has token id {odd}; this model has 0 to {rows - 1}")
+        found.append(ids.tolist())
+    if not found:
+        raise MechinterpError(f"{what}: none were given; expected at least one sequence")
+    return found
+
+
 def pad(subject: Subject, sequences: Sequence[Sequence[int]]) -> Batch:
-    """One left-padded batch on the subject's device. Raises MechinterpError for no or empty sequences."""
-    if not sequences or not all(len(s) for s in sequences):
-        raise MechinterpError("expected at least one sequence, each with at least one token")
-    filler = subject.tokenizer.pad_token_id
-    filler = filler if filler is not None else subject.tokenizer.eos_token_id or 0
+    """One left-padded batch on the subject's device. Raises MechinterpError as `token_ids`."""
+    sequences = token_ids(subject, sequences)
+    filler = filler_of(subject)
     width = max(len(s) for s in sequences)
     ids = torch.full((len(sequences), width), filler, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, sequence in enumerate(sequences):
-        ids[row, width - len(sequence) :] = torch.tensor(sequence)
+        ids[row, width - len(sequence) :] = torch.tensor(sequence, dtype=torch.long)
         mask[row, width - len(sequence) :] = 1
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     return Batch(ids.to(subject.device), mask.to(subject.device), positions.to(subject.device))
@@ -62,14 +85,24 @@ def batches(
 ) -> Iterator[tuple[list[int], Batch]]:
     """Batches of at most `size` sequences of similar lengths, with the indices of their rows.
 
-    `progress` names a progress bar on stderr (only where stderr is a terminal).
+    `progress` names a progress bar on stderr (only where stderr is a terminal). Raises MechinterpError as `token_ids`.
     """
+    sequences, size = token_ids(subject, sequences), whole_number(size, "batches: size", least=1)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     with tqdm(total=len(order), desc=progress, unit="seq", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield rows, pad(subject, [sequences[i] for i in rows])
             bar.update(len(rows))
+
+
+def filler_of(subject: Subject) -> int:
+    """A token id that padding can be made of: some tokenizers pad with one that has no row in the embedding."""
+    rows = subject.model.get_input_embeddings().weight.shape[0]
+    for given in (subject.tokenizer.pad_token_id, subject.tokenizer.eos_token_id):
+        if isinstance(given, int) and 0 <= given < rows:
+            return given
+    return 0
 
 
 def same_length(sequences: Sequence[Sequence[int]], at_most: int) -> Iterator[list[int]]:
@@ -88,6 +121,8 @@ def last_logits(subject: Subject, batch: Batch) -> Tensor:
     Raises:
         MechinterpError: a row of nothing but padding.
     """
+    if not isinstance(batch, Batch):
+        raise MechinterpError(f"last_logits: expected a Batch, such as pad(subject, sequences), got {quote(batch)}")
     ends = last_columns(batch.attention_mask)
     hidden = subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state
     return unembed(subject, hidden[torch.arange(len(ends), device=hidden.device), ends.to(hidden.device)])

@@ -106,7 +106,7 @@ def test_frozen_weights_and_no_trace(prompts):
 
 
 def test_bad_input(qwen, prompts):
-    with pytest.raises(MechinterpError, match="no prompts"):
+    with pytest.raises(MechinterpError, match="prompts: none were given"):
         attribution(qwen, [], verdict, scope=last)
     with pytest.raises(MechinterpError, match=r"shape \(2, 97\)"):
         attribution(qwen, prompts, Metric(lambda read: read.logits()), scope=last)

@@ -312,5 +312,5 @@ def test_means(tiny, sequences):
 
 def test_mean_of_nothing(qwen):
     """There is no mean over no tokens."""
-    with pytest.raises(MechinterpError, match="no sequences"):
+    with pytest.raises(MechinterpError, match="sequences: none were given"):
         mean_heads(qwen, [])

@@ -112,7 +112,7 @@ def test_sampled_frequencies(qwen, prompts):
     ("chosen", "more", "says"),
     [
         ([], {}, "0 interventions"),
-        ([None], {"max_new_tokens": 0}, "0 new tokens"),
+        ([None], {"max_new_tokens": 0}, "max_new_tokens: expected a whole number of 1 or more"),
         ([AblateHeads([(7, 0)])], {}, "layer 7"),
     ],
 )

@@ -237,7 +237,7 @@ def test_not_finite(compute, bad):
         (lambda: mean_interval([[1.0, 2.0]], seed=0), r"\(1, 2\)"),
         (lambda: share_interval([0.5, 1.2], seed=0), "between 0 and 1"),
         (lambda: share_interval([-0.1, 0.5], seed=0), "between 0 and 1"),
-        (lambda: statistic_interval(np.mean, 1, seed=0), "at least 2 problems, got 1"),
+        (lambda: statistic_interval(np.mean, 1, seed=0), "n: expected a whole number of 2 or more, got 1"),
         (lambda: exceedance_p(1.0, []), "at least 2"),
         (lambda: auc([True, True], [0.1, 0.2]), "both classes"),
         (lambda: auc([True, False, True], [0.1, 0.2]), r"\(3,\) for \(2,\)"),
