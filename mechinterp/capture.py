@@ -60,7 +60,7 @@ def capture(
 
     Raises:
         MechinterpError: a layer that the model does not have, a position below -1, or nothing to capture.
-        InstrumentError: a position that no pass inside the block reached.
+        InstrumentError: a position that no pass inside the block reached, or activations that are not finite.
     """
     anatomy, found = subject.anatomy, Captured()
     wanted = token_positions(positions, "capture(positions)").cpu()
@@ -104,6 +104,10 @@ def capture(
         for what, look in looks:
             if missed := int(look.reach.never().sum()):
                 raise InstrumentError(f"{what}: {missed} positions were never reached")
+            if not look.found[look.layer].isfinite().all():
+                raise InstrumentError(
+                    f"{what}: numbers that are not finite, in a model of {subject.model.dtype}; load it in float32"
+                )
 
 
 class _Look:

@@ -314,3 +314,12 @@ def test_mean_of_nothing(qwen):
     """There is no mean over no tokens."""
     with pytest.raises(MechinterpError, match="sequences: none were given"):
         mean_heads(qwen, [])
+
+
+def test_numbers_that_are_not_finite(sequences):
+    """They are an instrument error: the eager kernel makes them of padding in float64, and a half may overflow."""
+    subject = tiny_subject("qwen2")
+    subject.model.double()
+    with pytest.raises(InstrumentError, match="not finite, in a model of"):
+        captured(subject, sequences, [[0]] * 4, residual=[1], attention=[0])
+    assert captured(subject, sequences, [[0]] * 4, residual=[1]).residual[1].isfinite().all()

