@@ -1,7 +1,7 @@
 """Where the two tiers of a claim differ, and what made the difference.
 
 difference   one sentence on one published verdict and its audit
-differences  a sentence for each published verdict of a run that its audit does not share
+differences  the claims of a run whose published verdict their audit does not share, with that sentence
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from mechinterp.evidence import Verdict
 from reports.finding import Finding
 from reports.text import number, short
 
@@ -34,22 +35,22 @@ def difference(as_published: Finding, audited: Sequence[Finding]) -> str | None:
         as_published: one case of the source's own protocol.
         audited: the audited cases that ask the same question.
     """
-    judged = [finding for finding in audited if finding.verdict in SAYS]
-    if as_published.verdict not in SAYS or all(each.verdict == as_published.verdict for each in judged):
-        return None
-    judged.sort(key=lambda each: (each.verdict != as_published.verdict, list(SAYS).index(each.verdict), _kind(each)))
-    groups = [list(group) for _, group in groupby(judged, key=lambda each: (each.verdict, _kind(each)))]
-    parts = [_said("as_published", [as_published]), *(_said("audited", group) for group in groups[:MOST_GROUPS])]
-    if left_out := sum(map(len, groups[MOST_GROUPS:])):
-        parts.append(f"and {left_out} more audited cases differ")
-    return "; ".join(parts)
+    audit = _audit(as_published.verdict, audited)
+    return None if audit is None else f"{_said('as_published', [as_published])}; {audit}"
 
 
-def differences(findings: Iterable[Finding]) -> list[tuple[Finding, str]]:
-    """The published findings that their audit does not share, each with its sentence."""
+def differences(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Claims whose published verdict their audit does not share, each with its sentence.
+
+    Published cases that are alike, audited by the same cases, share one.
+    """
     findings = list(findings)
-    told = [(each, difference(each, counterparts(each, findings))) for each in findings if each.tier == "as_published"]
-    return [(finding, sentence) for finding, sentence in told if sentence is not None]
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for each in findings:
+        audit = _audit(each.verdict, counterparts(each, findings)) if each.tier == "as_published" else None
+        if audit is not None:
+            alike.setdefault((each.subject, each.claim, each.verdict, _kind(each), audit), []).append(each)
+    return [(key[1], f"{_said('as_published', group)}; {key[-1]}") for key, group in alike.items()]
 
 
 def counterparts(as_published: Finding, findings: Iterable[Finding]) -> list[Finding]:
@@ -67,15 +68,32 @@ def counterparts(as_published: Finding, findings: Iterable[Finding]) -> list[Fin
     return [each for each in audited if named <= set(each.case.split("/"))] or audited
 
 
-def _said(tier: str, group: list[Finding]) -> str:
+def _audit(published: Verdict, audited: Sequence[Finding]) -> str | None:
+    """What the audit says, those that agree first and without their reasons; None where it says nothing else."""
+    judged = [finding for finding in audited if finding.verdict in SAYS]
+    if published not in SAYS or all(each.verdict == published for each in judged):
+        return None
+
+    def key(finding: Finding) -> tuple[bool, int, str]:
+        differs = finding.verdict != published
+        return differs, list(SAYS).index(finding.verdict), _kind(finding) if differs else ""
+
+    groups = [list(group) for _, group in groupby(sorted(judged, key=key), key=key)]
+    parts = [_said("audited", group, reasons=group[0].verdict != published) for group in groups[:MOST_GROUPS]]
+    if left_out := sum(map(len, groups[MOST_GROUPS:])):
+        parts.append(f"and {left_out} more audited cases differ")
+    return "; ".join(parts)
+
+
+def _said(tier: str, group: list[Finding], reasons: bool = True) -> str:
     """`audited is refuted for zero (0.12) and mean (0.20): the effect stays below 0.5`."""
-    first, why = group[0], _why(group[0])
+    first, why = group[0], _why(group[0]) if reasons else ""
     cases = [_case(each) for each in group[:MOST_CASES]]
     if len(group) > MOST_CASES:
         cases.append(f"{len(group) - MOST_CASES} more")
     last = f" and {cases.pop()}" if len(cases) > 1 else ""
     where = f" for {', '.join(cases)}{last}" if any(each.case for each in group) else f"{_effect(first)}"
-    if any(_why(each) != why for each in group):
+    if why and any(_why(each) != why for each in group):
         why += f" ({_name(first)}; the others alike)"
     return f"{tier} {SAYS[first.verdict]}{where}{': ' if why else ''}{why}"
 

@@ -51,7 +51,7 @@ def render(findings: Sequence[Finding], console: Console, ladder: Ladder | None 
         console.print()
         _print_table(ordered, console, verbose)
         console.print()
-    told = [(Text(short(each.claim, 80), style="bold"), sentence) for each, sentence in differences(ordered)]
+    told = [(Text(short(claim, 80), style="bold"), sentence) for claim, sentence in differences(ordered)]
     _print_notes(console, "where the two tiers differ", told)
     wrong = [each for each in ordered if not each.as_expected]
     _print_notes(console, "not as expected", [(_verdict(each), _why(each)) for each in wrong])

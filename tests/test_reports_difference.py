@@ -185,9 +185,30 @@ def test_differences():
     """Of a run, only published verdicts that their audit does not share are told."""
     same = published(case="mean"), audited(case="mean")
     apart = published(case="zero"), audited(0.12, "zero")
-    assert [(each.case, told) for each, told in differences([*same, *apart])] == [
-        ("zero", "as_published holds for zero (0.96); audited is refuted for zero (0.12): the effect stays below 0.5"),
-    ]  # fmt: skip
+    assert differences([*same, *apart]) == [
+        (
+            "heads.attend_target",
+            "as_published holds for zero (0.96); audited is refuted for zero (0.12): the effect stays below 0.5",
+        )
+    ]
+
+
+def test_alike_published_cases():
+    """Published cases that are alike and audited by the same cases share a sentence."""
+    made = [published(0.95, "29 heads"), published(0.96, "33 heads"), published(0.1, "6 heads"), audited(0.12, "zero")]
+    audit = "audited is refuted for zero (0.12): the effect stays below 0.5"
+    told = f"as_published holds for 29 heads (0.95) and 33 heads (0.96); {audit}"
+    assert differences(made) == [("heads.attend_target", told)]
+
+
+def test_agreement_hides_no_difference():
+    """However many audited cases agree with the published verdict, those that differ are told."""
+    rivals = [Control("x" * (at + 1), -0.2, (-0.3, -0.1)) for at in range(9)]
+    agreeing = [audited(case=f"case {at}", controls=(rival,)) for at, rival in enumerate(rivals)]
+    assert difference(published(0.1), [*agreeing, audited(case="last")]) == (
+        "as_published is refuted (0.1): the effect stays below 0.5; audited is refuted for case 0 (0.9), case 1 (0.9), "
+        "case 2 (0.9), case 3 (0.9) and 5 more; audited holds for last (0.9)"
+    )
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
