@@ -316,7 +316,7 @@ def test_folder_of_gguf(folder):
         ("config.json", '{"quantization_config": {"quant_method": "gptq"}}', "packed by gptq"),
         ("config.json", '{"quantization_config": "x"}', "packed by x"),
         ("config.json", '{"transformers_weights": "pytorch_model.bin"}', "transformers_weights"),
-        ("adapter_config.json", "{}", "merge it"),
+        ("adapter_config.json", "{}", "an adapter of kind None"),
     ],
 )
 def test_files_that_rule_a_folder_out(folder, file, text, says):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_loading import TOKENIZER, configure, open_, refusal, save
 
-from fixtures.checkpoints.weight_files import ORDERS, settings_in
+from fixtures.checkpoints.config_files import ORDERS, settings_in
 from mechinterp import generate, last
 from mechinterp.errors import MechinterpError
 from mechinterp.generate import end_tokens

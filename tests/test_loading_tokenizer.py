@@ -18,7 +18,7 @@ from tokenizers_for_tests import by_digit
 from transformers import PreTrainedTokenizerFast
 
 from fixtures import loading
-from fixtures.checkpoints import resolve, weight_files
+from fixtures.checkpoints import resolve, tokenizer_files
 from fixtures.lexicon import vocabulary
 from fixtures.organisms.training.tokenizer import build_tokenizer
 from mechinterp.tokens import last_logits, pad
@@ -167,7 +167,7 @@ def test_sentencepiece_alone(pieces):
 def test_without_sentencepiece(pieces, missing, monkeypatch):
     """Without the packages that read it, the message says which to install, and blames no file."""
     real = importlib.util.find_spec
-    monkeypatch.setattr(weight_files, "find_spec", lambda name: None if name in missing else real(name))
+    monkeypatch.setattr(tokenizer_files, "find_spec", lambda name: None if name in missing else real(name))
     message = refusal(pieces[0])
     assert all(name.removeprefix("google.") in message for name in missing)
     assert "pip install" in message
@@ -222,5 +222,5 @@ def test_needed_only_where_nothing_else_is_there(saved, tmp_path, monkeypatch):
     """A tokenizer.json beside it is enough."""
     folder = shutil.copytree(saved, tmp_path / "m")
     (folder / "tokenizer.model").write_bytes(b"")
-    monkeypatch.setattr(weight_files, "find_spec", lambda name: None)
+    monkeypatch.setattr(tokenizer_files, "find_spec", lambda name: None)
     assert resolve(str(folder)).kind == "folder"
