@@ -24,8 +24,6 @@ from fixtures.task.transcripts import Transcript, make_transcripts
 from mechinterp.evidence import PreconditionUnmet
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from torch import Tensor
 
     from fixtures.lexicon import Lexicon
@@ -278,7 +276,7 @@ class Laboratory:
             )
 
 
-def open_for(subject: Subject, option: Namespace, folder: Path | None) -> Laboratory:
+def open_for(subject: Subject, *, n_problems: int, seed: int, folder: Path | None) -> Laboratory:
     """`folder` is where measurements are kept, None for nowhere."""
     from mechinterp import Store, code_digest
 
@@ -286,7 +284,7 @@ def open_for(subject: Subject, option: Namespace, folder: Path | None) -> Labora
     fixtures = root / "fixtures"
     ours = [root / "claims", fixtures / "task", fixtures / "lexicon.py", fixtures / "observations.py"]
     store = None if folder is None else Store(folder, subject, code=code_digest(ours))
-    return Laboratory(subject, option.n_problems, option.seed, store)
+    return Laboratory(subject, n_problems, seed, store)
 
 
 def the_transcripts(n_problems: int, seed: int) -> list[Transcript]:

@@ -17,7 +17,7 @@ from test_loading import TOKENIZER, configure, open_, refusal, save
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from claims.provenance import bare_facts
+from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import adapter_files, fingerprint, locate, precheck, resolve
 from fixtures.loading import load
 from mechinterp.errors import MechinterpError

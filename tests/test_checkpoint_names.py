@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claims.provenance import bare_facts
+from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import fingerprint, precheck, resolve
 from fixtures.gguf.header import model_name
 from fixtures.loading import load

@@ -1,0 +1,15 @@
+"""How pytest runs claims. conftest.py delegates to these rooms, in the order in which a run comes to them:
+
+options        what was asked for, checked before anything is loaded
+one_process    no workers: the claims on a subject share what was measured on it
+collection     which tests are claims, and in which order they run
+cases          which finding a test is to give
+session        what a run knows: the cases to come, the findings made, the reports
+workbench      the checkpoint under test and its laboratories
+subject_facts  what a report says of the checkpoint
+measuring      one case, on every seed, as a finding; the verdict is the test's outcome
+ending         reports and table, also after an interruption
+
+torch is not to be paid for by --help and --collect-only: what needs it (workbench, claims.laboratory) is imported by
+`session.workbench`, inside a function, when the first claim is run.
+"""

@@ -1,0 +1,116 @@
+"""Reports and table, also after an interruption.
+
+unreached   remember why a claim was not measured
+status      a verdict as pytest's word for a test
+finish      write every report
+summarise   print the table
+"""
+
+from __future__ import annotations
+
+import shlex
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from claims.harness.cases import case_of, facts_about
+from claims.harness.measuring import LONGEST
+from claims.harness.session import SESSION, Session
+from claims.harness.subject_facts import bare_facts
+from fixtures.checkpoints import Checkpoint
+from reports.collector import outcome
+from reports.finding import finding_without
+from reports.ladder import Ladder
+from reports.schema import ReportError, Settings, SubjectFacts
+from reports.terminal import render
+from reports.text import plain, visible
+
+UNREACHED = "the run ended before this claim"
+
+
+def unreached(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Remember why a claim is not measured: a fixture failed, or a mark skips it."""
+    case = case_of(item)
+    if case is not None and call.when == "setup" and call.excinfo is not None:
+        item.config.stash[SESSION].unreached[case.key] = plain(call.excinfo.exconly())[:LONGEST]
+
+
+def status(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """The verdict in place of passed or failed, where a claim was measured."""
+    verdict = dict(getattr(report, "user_properties", ())).get("verdict")
+    if verdict is None or report.when != "call" or hasattr(report, "wasxfail"):
+        return None
+    if report.failed:
+        return "failed", "F", f"{verdict} (unexpected)".upper()
+    return ("passed", ".", str(verdict).upper()) if report.passed else None
+
+
+def finish(pytest_session: pytest.Session) -> None:
+    """Record what was never reached and write every report, also when the run was interrupted."""
+    config = pytest_session.config
+    session = config.stash.get(SESSION, None)
+    if session is None or not session.runs:
+        return
+    for case in session.cases.values():
+        if case.key not in session.findings:
+            reason = session.unreached.get(case.key, UNREACHED)
+            facts = facts_about(case, session.options)
+            session.record(case, finding_without("not_run", reason, case.protocol.threshold, **facts))
+    for name in session.runs:
+        _write(session, name, shlex.join(["pytest", *map(str, config.invocation_params.args)]))
+    code, _ = outcome(list(session.findings.values()))
+    if pytest_session.exitstatus == 0:
+        pytest_session.exitstatus = 1 if session.unwritten else code
+
+
+def summarise(terminal: pytest.TerminalReporter) -> None:
+    config = terminal.config
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        return
+    for name, run in session.runs.items():
+        terminal.section(f"findings on {name}", sep="=")
+        text = StringIO()
+        console = Console(
+            file=text, width=terminal._tw.fullwidth, force_terminal=terminal.hasmarkup, highlight=False
+        )  # fmt: skip
+        ladder = _ladder(session, session.options.models[name])
+        render(run.findings, console, ladder, verbose=config.getoption("verbose") > 0)
+        terminal.write_line(text.getvalue())
+        terminal.write_line(session.unwritten.get(name) or f"report: {visible(str(run.directory / 'report.md'))}")
+
+
+def _write(session: Session, name: str, command: str) -> None:
+    options, run = session.options, session.runs[name]
+    places = {key: place for place, key in enumerate(session.cases)}
+    run.findings.sort(key=lambda finding: places[finding.subject, finding.label])
+    try:
+        run.finish(
+            command=command,
+            subject=_facts(session, options.models[name]),
+            reference=_facts_of_reference(session),
+            seeds=options.seeds,
+            tiers=options.tiers,
+            ladder=_ladder(session, options.models[name]),
+            settings=Settings(n_problems=options.n_problems, device=options.device, dtype=options.dtype),
+        )
+    except ReportError as error:
+        session.unwritten[name] = plain(str(error))
+
+
+def _facts(session: Session, checkpoint: Checkpoint) -> SubjectFacts:
+    bench = session.benches.get(checkpoint)
+    return bare_facts(checkpoint) if bench is None else bench.facts
+
+
+def _facts_of_reference(session: Session) -> SubjectFacts | None:
+    """None where no claim compared with it."""
+    bench = session.benches.get(session.options.reference) if session.options.reference else None
+    return bench.facts if bench else None
+
+
+def _ladder(session: Session, checkpoint: Checkpoint) -> Ladder | None:
+    bench = session.benches.get(checkpoint)
+    return bench.ladder if bench else None

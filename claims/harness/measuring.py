@@ -1,0 +1,119 @@
+"""One case, on every seed, as a finding. The verdict is the test's outcome.
+
+run   measure an item's case, record its finding, and fail in a line unless its verdict is the expected one
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from claims.harness.bar import bar
+from claims.harness.cases import Case, case_of, facts_about
+from claims.harness.session import SESSION, bench_of, uncaptured
+from mechinterp.errors import MechinterpError
+from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
+from mechinterp.nulls import Draws, with_null
+from reports.finding import Finding, finding_from, finding_without
+from reports.seeds import over_seeds
+from reports.text import plain, visible
+
+if TYPE_CHECKING:
+    from claims.harness.workbench import Workbench
+    from mechinterp import Subject
+
+EXPLAINED = (MechinterpError, InstrumentError)
+"""Errors that say what is wrong; of any other a traceback is of use."""
+LONGEST = 500
+"""Characters of a reason that a foreign error gives."""
+
+
+def run(item: pytest.Function) -> bool | None:
+    """Measure the item's case; None for a test that is no claim.
+
+    A case is measured once a run: a test that is run again (--reruns, --count) gives the finding that it gave.
+    """
+    case = case_of(item)
+    if case is None:
+        return None
+    session = item.config.stash[SESSION]
+    problems: list[str] = []
+    if case.key not in session.findings:
+        with uncaptured(item.config):
+            session.record(case, _measured(item, case, problems))
+    finding = session.findings[case.key]
+    if not item.user_properties:
+        item.user_properties.append(("verdict", finding.verdict))
+    if not finding.as_expected:
+        shown = problems if item.config.getoption("verbose", 0) > 0 else []
+        pytest.fail("\n".join([_line(finding), *shown]), pytrace=False)
+    return True
+
+
+def _measured(item: pytest.Function, case: Case, problems: list[str]) -> Finding:
+    """The finding over all seeds; tracebacks of errors that do not explain themselves go into `problems`."""
+    session = item.config.stash[SESSION]
+    found = {}
+    for seed in session.options.seeds:
+        with bar(session, case, seed):
+            found[seed] = _on_seed(item, case, seed, problems)
+    return over_seeds(found)
+
+
+def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) -> Finding:
+    threshold, began = case.protocol.threshold, perf_counter()
+    given: list[Evidence] = []
+
+    def judge(evidence: Evidence, null: Draws | None = None) -> None:
+        given.append(evidence if null is None else with_null(evidence, null, threshold, family=case.family))
+
+    def facts() -> dict[str, Any]:
+        return facts_about(case, item.config.stash[SESSION].options) | {"seconds": perf_counter() - began}
+
+    try:
+        item.obj(**_arguments(item, case, seed, judge))
+        if len(given) != 1:
+            raise MechinterpError(f"the claim gave {len(given)} pieces of evidence, not one")
+        return finding_from(given[0], threshold, **facts())
+    except PreconditionUnmet as unmet:
+        return finding_without("not_applicable", plain(str(unmet)), threshold, **facts())
+    except pytest.skip.Exception as skipped:
+        return finding_without("not_run", plain(str(skipped)), threshold, **facts())
+    except (Exception, pytest.fail.Exception) as error:
+        if not isinstance(error, EXPLAINED):
+            problems += (visible(line) for line in "".join(traceback.format_exception(error)).split("\n"))
+        name = "" if isinstance(error, MechinterpError) else f"{type(error).__name__}: "
+        return finding_without("error", plain(f"{name}{error}")[:LONGEST], threshold, **facts())
+
+
+def _arguments(item: pytest.Function, case: Case, seed: int, judge: Callable[..., None]) -> dict[str, Any]:
+    """What the test asks for: pytest's fixtures, and what is measured on the subject."""
+    options = item.config.stash[SESSION].options
+
+    def bench() -> Workbench:
+        return bench_of(item.config, options.models[case.subject])
+
+    def reference() -> Subject:
+        if options.reference is None:
+            raise PreconditionUnmet("this claim compares with a reference; name one with --reference")
+        return bench_of(item.config, options.reference).subject
+
+    given = {
+        "judge": lambda: judge,
+        "lab": lambda: bench().lab(seed),
+        "subject": lambda: bench().subject,
+        "reference": reference,
+    }
+    fixtures: dict[str, Callable[[], Any]] = {name: partial(item.funcargs.get, name) for name in item.funcargs} | given
+    return {name: fixtures[name]() for name in inspect.signature(item.obj).parameters if name in fixtures}
+
+
+def _line(finding: Finding) -> str:
+    reasons = "; ".join(finding.reasons)
+    return plain(f"{finding.label}: {finding.verdict}, expected {finding.expected}. {reasons}")

@@ -1,0 +1,84 @@
+"""The checkpoint under test and its laboratories. This room needs torch: see the top of the harness.
+
+check       whatever would end a run before its first claim
+Workbench   a subject, loaded when first asked for, and what is measured on it, by seed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from claims.harness.options import Options, refusing
+from claims.harness.subject_facts import bare_facts, facts_of
+from claims.laboratory import Laboratory, dataset_hash, open_for, the_transcripts
+from fixtures.checkpoints import Checkpoint, locate, precheck
+from fixtures.loading import find_device, load
+from mechinterp import Subject
+from reports.ladder import Ladder
+from reports.schema import SubjectFacts
+
+
+def check(options: Options, names: Sequence[str]) -> None:
+    """Raises pytest.UsageError: the device is not there, there are not so many problems, a download fails."""
+    with refusing("--device: "):
+        find_device(options.device)
+    with refusing(f"--n-problems {options.n_problems}: "):
+        for seed in options.seeds:
+            the_transcripts(options.n_problems, seed)
+    with refusing():
+        for checkpoint in [*(options.models[name] for name in names), *filter(None, [options.reference])]:
+            locate(checkpoint)
+            precheck(checkpoint)
+
+
+class Workbench:
+    """A checkpoint under test: one subject, and a laboratory for each seed."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options, folder: Path | None) -> None:
+        self.checkpoint, self.options, self.folder = checkpoint, options, folder
+        self._subject: Subject | None = None
+        self._failure: Exception | None = None
+        self._labs: dict[int, Laboratory] = {}
+        self._facts: SubjectFacts | None = None
+        self.ladder: Ladder | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """Loaded when first asked for; a failure is remembered, so that it is not paid for by every claim."""
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        if self._subject is None:
+            try:
+                self._subject = load(self.checkpoint, device=self.options.device, dtype=self.options.dtype)
+                self._facts = self._facts or facts_of(self.checkpoint, self._subject, self._dataset())
+            except Exception as failure:
+                self._failure = failure
+                raise
+        return self._subject
+
+    def lab(self, seed: int) -> Laboratory:
+        """What is measured on the subject under this seed, kept for the claims to come."""
+        if seed not in self._labs:
+            self._labs[seed] = open_for(self.subject, n_problems=self.options.n_problems, seed=seed, folder=self.folder)
+        return self._labs[seed]
+
+    @property
+    def facts(self) -> SubjectFacts:
+        """Provenance for the report, as much as is known."""
+        return self._facts or bare_facts(self.checkpoint)
+
+    def climb(self) -> None:
+        """Find out once how far the subject verifies at all: the report says so above all findings."""
+        if self.ladder is None and self._labs and hasattr(lab := next(iter(self._labs.values())), "ladder"):
+            found = lab.ladder()
+            self.ladder = Ladder(rung=found.rung, sentence=found.sentence, figures=found.figures)
+
+    def clear(self) -> None:
+        """Free the memory for another subject."""
+        self._subject = None
+        self._labs.clear()
+
+    def _dataset(self) -> str:
+        seeds = self.options.seeds
+        return dataset_hash([one for seed in seeds for one in the_transcripts(self.options.n_problems, seed)])
