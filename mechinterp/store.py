@@ -44,6 +44,7 @@ class Store:
         if not isinstance(folder, str | os.PathLike):
             raise MechinterpError(f"Store: expected a folder, got {quote(folder)}")
         self.folder, self.limit = Path(folder), whole_number(limit, "Store: limit", least=0)
+        self.writable = True
         model = subject.model
         self.base = digest(
             [(name, parameter) for name, parameter in model.named_parameters()],
@@ -66,7 +67,7 @@ class Store:
 
     def _write(self, path: Path, key: str, made: dict[str, Tensor]) -> None:
         size = sum(tensor.nbytes for tensor in made.values())
-        if size > self.limit:
+        if size > self.limit or not self.writable:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +79,12 @@ class Store:
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(draft)
-            self._make_room(path)
+            with contextlib.suppress(OSError):  # another process may be making room, too
+                self._make_room(path)
         except (OSError, SafetensorError) as error:
-            warnings.warn(f"{self.folder}: a measurement could not be kept there ({error})", stacklevel=3)
+            self.writable = False  # said once
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            warnings.warn(f"{str(self.folder)!r}: measurements are not kept there ({reason})", stacklevel=3)
 
     def _make_room(self, newest: Path) -> None:
         entries = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -166,7 +170,7 @@ def _feed(update: Callable[[bytes], None], value: Any, tensors: _Tensors) -> Non
 
 def _read(path: Path, key: str) -> dict[str, Tensor] | None:
     """An entry, or None if there is none or it is not what was written under this key."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # also where the folder may not be looked into
         return None
     try:
         with safe_open(path, "pt") as file:

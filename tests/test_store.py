@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mechinterp import AblateHeads, MechinterpError, Metric, Steer, Store, digest, last, log_odds, since, sweep
@@ -122,10 +123,31 @@ def test_size_is_bounded(tmp_path, qwen):
 
 
 def test_a_folder_that_cannot_be_used(tmp_path, qwen):
+    """It costs only time, and is said once."""
     (tmp_path / "file").write_text("in the way")
+    store = Store(tmp_path / "file", qwen)
+    with pytest.warns(UserWarning, match="measurements are not kept there") as said:
+        assert [store.tensors(name, Making())["x"].tolist() for name in "abc"] == [[1, 2]] * 3
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), SafetensorError("I/O error")])
+def test_a_disk_that_is_full(tmp_path, qwen, monkeypatch, failure):
+    """So does one that fills up while a measurement is written; nothing half-written stays."""
+
+    def full(*_, **__):
+        raise failure
+
+    store = Store(tmp_path, qwen)
+    store.tensors("before", Making())
+    monkeypatch.setattr("mechinterp.store.save_file", full)
+    with pytest.warns(UserWarning, match="measurements are not kept there") as said:
+        assert [store.tensors(name, Making())["x"].tolist() for name in "abc"] == [[1, 2]] * 3
+    assert len(said) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     make = Making()
-    with pytest.warns(UserWarning, match="could not be kept"):
-        assert Store(tmp_path / "file", qwen).tensors("a", make)["x"].tolist() == [1, 2]
+    store.tensors("before", make)
+    assert make.times == 0
 
 
 def test_sweeps(store, qwen):

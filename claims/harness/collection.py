@@ -13,7 +13,7 @@ import pytest
 
 from claims.harness.cases import Case, case_of, protocol_of, variants
 from claims.harness.options import refusing
-from claims.harness.session import SESSION, uncaptured, workbench
+from claims.harness.session import SESSION, cache_folder, uncaptured, workbench
 from reports.collector import open_run
 
 
@@ -38,10 +38,14 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     tiers = config.stash[SESSION].options.tiers
-    dropped = [item for item in items if (protocol := protocol_of(item)) and protocol.tier not in tiers]
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        protocol = protocol_of(item)
+        (kept if protocol is None or protocol.tier in tiers else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-        items[:] = [item for item in items if item not in dropped]
+        items[:] = kept
 
 
 def arrange(collected: pytest.Session) -> None:
@@ -63,6 +67,7 @@ def arrange(collected: pytest.Session) -> None:
     subjects = sorted({case.subject for case in cases.values()}, key=names.index)
     with uncaptured(config):
         workbench().check(session.options, subjects)
+    session.folder = cache_folder(config)
     with refusing("--report-dir: "):
         session.runs = {name: open_run(session.options.report_dir, name) for name in subjects}
     session.cases = {case.key: case for case in sorted(cases.values(), key=lambda case: case.place)}

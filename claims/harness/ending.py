@@ -17,15 +17,16 @@ from rich.console import Console
 
 from claims.harness.cases import case_of, facts_about
 from claims.harness.measuring import LONGEST
-from claims.harness.session import SESSION, Session
+from claims.harness.session import SESSION, Session, record
 from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import Checkpoint
+from mechinterp.visible import visible
 from reports.collector import outcome
 from reports.finding import finding_without
 from reports.ladder import Ladder
 from reports.schema import ReportError, Settings, SubjectFacts
 from reports.terminal import render
-from reports.text import plain, visible
+from reports.text import plain, short
 
 UNREACHED = "the run ended before this claim"
 
@@ -34,7 +35,7 @@ def unreached(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     """Remember why a claim is not measured: a fixture failed, or a mark skips it."""
     case = case_of(item)
     if case is not None and call.when == "setup" and call.excinfo is not None:
-        item.config.stash[SESSION].unreached[case.key] = plain(call.excinfo.exconly())[:LONGEST]
+        item.config.stash[SESSION].unreached[case.key] = short(call.excinfo.exconly(), LONGEST)
 
 
 def status(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
@@ -57,7 +58,7 @@ def finish(pytest_session: pytest.Session) -> None:
         if case.key not in session.findings:
             reason = session.unreached.get(case.key, UNREACHED)
             facts = facts_about(case, session.options)
-            session.record(case, finding_without("not_run", reason, case.protocol.threshold, **facts))
+            record(config, case, finding_without("not_run", reason, case.protocol.threshold, **facts))
     for name in session.runs:
         _write(session, name, shlex.join(["pytest", *map(str, config.invocation_params.args)]))
     code, _ = outcome(list(session.findings.values()))

@@ -16,13 +16,14 @@ import pytest
 
 from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
-from claims.harness.session import SESSION, bench_of, uncaptured
+from claims.harness.session import SESSION, bench_of, record, uncaptured
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
 from mechinterp.nulls import Draws, with_null
+from mechinterp.visible import visible
 from reports.finding import Finding, finding_from, finding_without
 from reports.seeds import over_seeds
-from reports.text import plain, visible
+from reports.text import plain, short
 
 if TYPE_CHECKING:
     from claims.harness.workbench import Workbench
@@ -46,7 +47,7 @@ def run(item: pytest.Function) -> bool | None:
     problems: list[str] = []
     if case.key not in session.findings:
         with uncaptured(item.config):
-            session.record(case, _measured(item, case, problems))
+            record(item.config, case, _measured(item, case, problems))
     finding = session.findings[case.key]
     if not item.user_properties:
         item.user_properties.append(("verdict", finding.verdict))
@@ -89,7 +90,7 @@ def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) 
         if not isinstance(error, EXPLAINED):
             problems += (visible(line) for line in "".join(traceback.format_exception(error)).split("\n"))
         name = "" if isinstance(error, MechinterpError) else f"{type(error).__name__}: "
-        return finding_without("error", plain(f"{name}{error}")[:LONGEST], threshold, **facts())
+        return finding_without("error", short(f"{name}{error}", LONGEST), threshold, **facts())
 
 
 def _arguments(item: pytest.Function, case: Case, seed: int, judge: Callable[..., None]) -> dict[str, Any]:

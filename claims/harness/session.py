@@ -2,6 +2,7 @@
 
 configure     read the options; what is wrong with them ends the command
 Session       the cases to come, the findings made, the reports
+record        keep a finding
 bench_of      the workbench of a checkpoint; one subject at a time is in memory
 workbench     the room that needs torch
 cache_folder  where measurements are kept for later runs
@@ -47,6 +48,7 @@ class Session:
         runs: the report of each model.
         unwritten: what keeps a report from being written; the run goes on without.
         benches: by checkpoint.
+        folder: where measurements are kept for later runs; None for nowhere.
     """
 
     options: Options
@@ -56,14 +58,7 @@ class Session:
     runs: dict[str, Run] = field(default_factory=dict)
     unwritten: dict[str, str] = field(default_factory=dict)
     benches: dict[Checkpoint, Workbench] = field(default_factory=dict)
-
-    def record(self, case: Case, finding: Finding) -> None:
-        """Keep a finding, on disk at once."""
-        self.findings[case.key] = finding
-        try:
-            self.runs[case.subject].record(finding)
-        except ReportError as error:
-            self.unwritten[case.subject] = plain(str(error))
+    folder: Path | None = None
 
 
 SESSION = pytest.StashKey[Session]()
@@ -75,11 +70,23 @@ def configure(config: pytest.Config) -> None:
     config.stash[SESSION] = Session(read_options(config))
 
 
+def record(config: pytest.Config, case: Case, finding: Finding) -> None:
+    """Keep a finding, on disk at once. A report that can no longer be written is said once; the run goes on."""
+    session = config.stash[SESSION]
+    session.findings[case.key] = finding
+    try:
+        session.runs[case.subject].record(finding)
+    except ReportError as error:
+        if case.subject not in session.unwritten:
+            session.unwritten[case.subject] = plain(str(error))
+            say(config, session.unwritten[case.subject])
+
+
 def bench_of(config: pytest.Config, checkpoint: Checkpoint) -> Workbench:
     """The workbench of a checkpoint. Beside the reference one subject at a time is in memory."""
     session = config.stash[SESSION]
     if checkpoint not in session.benches:
-        session.benches[checkpoint] = workbench().Workbench(checkpoint, session.options, cache_folder(config))
+        session.benches[checkpoint] = workbench().Workbench(checkpoint, session.options, session.folder)
     for other, bench in session.benches.items():
         if other not in (checkpoint, session.options.reference) and checkpoint != session.options.reference:
             bench.clear()
@@ -103,7 +110,7 @@ def cache_folder(config: pytest.Config) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        say(config, f"measurements cannot be kept for later runs: {error}; set cache_dir, or give --no-cache")
+        say(config, f"measurements are not kept for later runs: {error}; set cache_dir, or give --no-cache")
         return None
 
 

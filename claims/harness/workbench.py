@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from claims.harness.options import Options, refusing
 from claims.harness.subject_facts import bare_facts, facts_of
 from claims.laboratory import Laboratory, dataset_hash, open_for, the_transcripts
@@ -24,7 +26,7 @@ def check(options: Options, names: Sequence[str]) -> None:
     with refusing("--device: "):
         find_device(options.device)
     with refusing(f"--n-problems {options.n_problems}: "):
-        for seed in options.seeds:
+        for seed in tqdm(options.seeds, desc="problems", leave=False, disable=None):
             the_transcripts(options.n_problems, seed)
     with refusing():
         for checkpoint in [*(options.models[name] for name in names), *filter(None, [options.reference])]:
