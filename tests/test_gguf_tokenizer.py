@@ -170,6 +170,7 @@ def test_all_ends_of_a_text(tmp_path):
         ({"eos_token_id": 10**6}, "tokenizer.ggml.eos_token_id is 1000000"),
         ({"bos_token_id": -1}, "tokenizer.ggml.bos_token_id is -1"),
         ({"add_space_prefix": True}, "add_space_prefix"),
+        ({"add_bos_token": "yes"}, "add_bos_token is 'yes'"),
         ({"model": "llama"}, "tokenizer.ggml.scores has 0 entries"),
     ],
 )

@@ -309,6 +309,27 @@ def test_weight_of_another_shape(edit):
     assert "another shape to model.norm.weight" in refusal(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool])
+def test_weight_of_integers(edit, dtype):
+    """Integers are packed weights, not numbers to be converted."""
+    name = "model.layers.1.mlp.up_proj.weight"
+    message = refusal(edit(lambda tensors: tensors.update({name: torch.ones(96, 64, dtype=dtype)})))
+    assert f"{name} is stored as" in message
+
+
+def test_unembedding_that_should_be_tied(tmp_path):
+    """A second unembedding is refused where the configuration has only one; a copy of the embedding is not."""
+    folder = save(tmp_path / "tied", tie_word_embeddings=True)
+    tensors = load_file(folder / "model.safetensors")
+    for factor, is_copy in ((1, True), (2, False)):
+        both = {**tensors, "lm_head.weight": factor * tensors["model.embed_tokens.weight"]}
+        save_file(both, folder / "model.safetensors", metadata={"format": "pt"})
+        if is_copy:
+            assert open_(folder)
+        else:
+            assert "tie_word_embeddings" in refusal(folder)
+
+
 def test_layer_of_another_checkpoint(copy):
     """A configuration with more layers than the file is refused, not completed at random."""
     assert "it lacks model.layers.2" in refusal(

@@ -12,7 +12,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 from test_gguf_tokenizer import CORPUS, PARTS
-from test_loading import TOKENIZER, open_, refusal, save
+from test_loading import TOKENIZER, configure, open_, refusal, save
 from tokenizers import AddedToken, processors
 from tokenizers_for_tests import by_digit
 from transformers import PreTrainedTokenizerFast
@@ -124,6 +124,36 @@ def test_padding_and_truncation_in_the_file(copy):
     file.write_text(json.dumps(tokens))
     text = "- 27 - 25 + 49 = 51 (this works)"
     assert open_(copy).tokenizer(text)["input_ids"] == TOKENIZER(text)["input_ids"]
+
+
+# --- vocab.json and merges.txt
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "reads"),
+    [
+        ("qwen2", None, True),
+        ("llama", "Qwen2Tokenizer", True),
+        ("llama", "LlamaTokenizer", False),
+        ("mistral", None, False),
+    ],
+)
+def test_vocabulary_and_merges(family, kind, reads, tmp_path):
+    """A vocab.json with merges.txt reads as before, or is refused: some classes read such files as if empty."""
+    folder = save(tmp_path / "m", family)
+    tokens = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(tokens["model"]["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, tokens["model"]["merges"])]))
+    (folder / "added_tokens.json").write_text(json.dumps({t["content"]: t["id"] for t in tokens["added_tokens"]}))
+    configure(folder, "tokenizer_config.json", tokenizer_class=kind)
+    text = "- 27 - 25 + 49 = 51 (this works)\n</think>"
+    if reads:
+        assert open_(folder).tokenizer(text)["input_ids"] == TOKENIZER(text)["input_ids"]
+    else:
+        message = refusal(folder)
+        assert "save a tokenizer.json" in message
+        assert "corrupt" not in message
 
 
 # --- tokenizer.model
