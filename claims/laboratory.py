@@ -113,7 +113,8 @@ class Laboratory:
     def vocabulary(self) -> list[str]:
         from fixtures.lexicon import vocabulary
 
-        return vocabulary(self.subject.tokenizer)
+        rows = len(self.subject.anatomy.unembed.weight)  # a token that was added has none
+        return vocabulary(self.subject.tokenizer)[:rows]
 
     @once
     def lexicon(self) -> Lexicon:

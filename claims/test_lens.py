@@ -88,4 +88,4 @@ def top_tokens(lab: Laboratory, site: str, layer: int, k: int = 10) -> list[str]
     """The tokens with the highest mean probability after right attempts."""
     residual = lab.observed.residual[site][lab.judge.of("correct"), layer]
     mean = mi.logit_lens(lab.subject, residual).softmax(-1).mean(0)
-    return [lab.subject.tokenizer.decode([int(i)]) for i in mean.topk(k).indices]
+    return mi.token_texts(lab.subject.tokenizer, mean.topk(k).indices.tolist())

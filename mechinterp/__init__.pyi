@@ -32,6 +32,7 @@ from .subject import Subject
 from .sweep import Metric, Readout, log_odds, sweep
 from .tokens import Batch, batches, last_logits, pad
 from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
+from .vocabulary import token_texts
 
 __all__ = [
     "AblateHeads",
@@ -104,6 +105,7 @@ __all__ = [
     "statistic_interval",
     "steer",
     "sweep",
+    "token_texts",
     "unembed_directions",
     "unsupported",
     "value_vectors",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mechinterp.errors import MechinterpError
 from mechinterp.subject import Subject
+from mechinterp.vocabulary import token_texts
 
 
 @torch.no_grad()
@@ -70,9 +71,15 @@ def unembed_directions(subject: Subject, directions: Tensor) -> Tensor:
 
 
 def nearest_tokens(subject: Subject, directions: Tensor, k: int = 10) -> list[list[tuple[int, str, float]]]:
-    """The k tokens that each direction (n, d_model) promotes most: (id, text, logit) in falling order."""
+    """The k tokens that each direction (n, d_model) promotes most: (id, text, logit) in falling order.
+
+    The text is as `token_texts` gives it: with the space that a token begins with.
+    """
+    rows = len(subject.anatomy.unembed.weight)
+    if not 0 < k <= rows:
+        raise MechinterpError(f"nearest_tokens: k = {k}, but the unembedding has {rows} rows")
     top = unembed_directions(subject, directions).topk(k, dim=-1)
     return [
-        [(int(i), subject.tokenizer.decode([int(i)]), float(v)) for i, v in zip(ids, values, strict=True)]
-        for ids, values in zip(top.indices, top.values, strict=True)
+        list(zip(ids, token_texts(subject.tokenizer, ids), values, strict=True))
+        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]

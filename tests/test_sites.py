@@ -9,13 +9,16 @@ from fixtures.task.sites import site, verdict_tokens
 from fixtures.task.transcripts import make_attempts, make_transcripts, verdict
 from fixtures.task.wordings import WORDINGS
 from mechinterp.errors import MechinterpError
-from tests.tokenizers_for_tests import by_digit, by_number, gluing, ignorant, joining
+from mechinterp.vocabulary import token_texts
+from tests.tokenizers_for_tests import by_digit, by_number, by_piece, gluing, ignorant, joining
 
 law = settings(deadline=None, derandomize=True, max_examples=25)
 READERS = {
     "digits": by_digit,
     "digits, offsets without the space": lambda: by_digit(trim_offsets=True),
     "whole numbers, start and end tokens": by_number,
+    "pieces": by_piece,
+    "pieces without a normaliser": lambda: by_piece(normalized=False),
 }
 readers = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 
@@ -25,7 +28,7 @@ def transcripts(seed=0, n=2):
 
 
 def read(tokenizer, sited, positions):
-    return tokenizer.decode([sited.input_ids[i] for i in positions], clean_up_tokenization_spaces=False)
+    return "".join(token_texts(tokenizer, [sited.input_ids[i] for i in positions]))
 
 
 @readers

@@ -1,6 +1,9 @@
 """Small tokenizers that read numbers and parentheses in different ways. Built here, in milliseconds; none is loaded.
 
 by_digit     byte-level BPE in the manner of Qwen: single digits, the space before a number a token of its own
+by_piece     SentencePiece in the manner of Llama 2: a space is ▁, one stands before each text, bytes fall back
+by_word      WordPiece: `##` goes on with a word, spaces are not kept
+by_ending    BPE with `</w>` at the end of each word, spaces are not kept
 by_number    whole numbers with their space, a start and an end token around the text
 joining      reads `(this` and ` (not` as one token, so it has no verdict token
 ignorant     does not know the words named
@@ -9,9 +12,10 @@ gluing       reads `= 51` as one token
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from fixtures.task.countdown import make_problems
@@ -32,6 +36,56 @@ def by_digit(*, trim_offsets: bool = False) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(_texts(), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@cache
+def by_piece(*, normalized: bool = True) -> PreTrainedTokenizerFast:
+    """With its space put by a normaliser, as Llama 2's files have it, or by a pre-tokeniser, as newer ones do."""
+    trained = Tokenizer(models.BPE())
+    words = pre_tokenizers.Split(Regex(r"▁?\p{L}+|\p{N}|▁?[^\p{L}\p{N}▁]|▁"), "isolated")
+    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(split=False), words])
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=1100, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(_texts(), trainer)
+    learned = json.loads(trained.to_str())["model"]
+    merges = [(left, right) for left, right in learned["merges"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=learned["vocab"], merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    if normalized:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    start = ("<s>", learned["vocab"]["<s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[start])
+    special_tokens = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens)
+
+
+@cache
+def by_word(*, decoder: bool = True) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=["[UNK]", "[CLS]"], show_progress=False)
+    tokenizer.train_from_iterator(_texts(), trainer)
+    if decoder:
+        tokenizer.decoder = decoders.WordPiece(cleanup=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]")
+
+
+@cache
+def by_ending() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, end_of_word_suffix="</w>", special_tokens=["<unk>"], show_progress=False
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.decoder = decoders.BPEDecoder("</w>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 @cache
