@@ -43,7 +43,7 @@ class Subject:
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "subject") -> Subject:
         """Wrap a loaded model, set it to eval mode, and see that its parts do what its anatomy says.
 
-        That costs little more than one step of decoding and leaves the model as it was, see `check_parts`.
+        That costs less than one step of decoding and leaves the model as it was, see `check_parts`.
 
         Raises:
             MechinterpError: the family is not known, or hooks would not act on the model's parts, or its weights are

@@ -459,7 +459,7 @@ PATCHES = {
     "a norm that subtracts the mean": (set_in("model.norm", lambda base: nn.LayerNorm(32)), "final norm"),
     "capped logits": (anew(Capped), "logits"),
     "logits at a temperature": (anew(Tempered), "logits"),
-    "a bias of the unembedding": (set_in("lm_head", lambda base: nn.Linear(32, VOCAB)), "logits"),
+    "a bias of the unembedding": (set_in("lm_head", lambda base: nn.Linear(32, VOCAB)), "unembedding"),
     "a layer left out": (patched(LAYER, lambda old: lambda self, x, **more: x), "0 times"),
     "a layer scaled": (patched(LAYER, lambda old: lambda self, x, **more: x + 0.9 * (old(x, **more) - x)), "layer 1"),
     "an attention scaled": (
