@@ -22,6 +22,7 @@ from fixtures.checkpoints import adapter_files, fingerprint, locate, precheck, r
 from fixtures.loading import load
 from mechinterp.errors import MechinterpError
 
+pytestmark = pytest.mark.filterwarnings("ignore:::peft", "ignore::FutureWarning")
 IDS = torch.arange(300, 320)[None]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -279,9 +280,28 @@ def test_tensor_that_is_missing(copy):
     assert f"lacks {name}" in refusal(edit(copy, lambda tensors: tensors.pop(name)))
 
 
-def test_modules_that_are_missing(copy):
-    """An adapter for modules that the base does not have is refused."""
-    assert "does not fit its base" in refusal(settle(copy, target_modules=["c_attn"]))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["c_attn"]},
+        {"target_modules": "((("},
+        {"layers_to_transform": [7]},
+        {"modules_to_save": ["lm_head"]},
+        {"r": 8},
+        {"r": "four"},
+        {"lora_alpha": float("nan")},
+        {"rank_pattern": {"q_proj": -1}},
+    ],
+)
+def test_settings_that_do_not_fit(copy, settings):
+    """Settings that are not those of the base, or of the tensors, are one line."""
+    assert "does not fit its base" in refusal(settle(copy, **settings))
+
+
+def test_integers(copy):
+    """Integers in the place of an adapter's weights are packed, and refused."""
+    edit(copy, lambda tensors: tensors.update({name: tensor.to(torch.int8) for name, tensor in tensors.items()}))
+    assert "is stored as I8" in refusal(copy)
 
 
 def test_adapter_of_another_size(copy, tmp_path):
