@@ -24,6 +24,8 @@ from mechinterp.positions import token_positions
 from mechinterp.subject import Subject, attention_by
 from mechinterp.tokens import batches, token_ids
 
+Places = tuple[Tensor, Tensor]  # rows and columns of a pass, each (found,)
+
 
 @dataclass
 class Captured:
@@ -68,17 +70,17 @@ def capture(
     if not span:
         raise MechinterpError("capture(positions): every position is -1, which stands for none; name at least one")
 
-    def read_residual(now: Pass, args: Any, output: Any) -> Tensor:
-        return output[0] if isinstance(output, tuple) else output
+    def read_residual(now: Pass, args: Any, output: Any, at: Places) -> Tensor:
+        return (output[0] if isinstance(output, tuple) else output)[at]
 
-    def read_heads(now: Pass, args: Any, output: Any) -> Tensor:
-        return args[0].unflatten(-1, (anatomy.n_heads, anatomy.d_head))
+    def read_heads(now: Pass, args: Any, output: Any, at: Places) -> Tensor:
+        return args[0][at].unflatten(-1, (anatomy.n_heads, anatomy.d_head))
 
-    def read_neurons(now: Pass, args: Any, output: Any) -> Tensor:
-        return args[0]
+    def read_neurons(now: Pass, args: Any, output: Any, at: Places) -> Tensor:
+        return args[0][at]
 
-    def read_attention(now: Pass, args: Any, output: Any) -> Tensor:
-        return _align(output[1], now, span).transpose(1, 2)
+    def read_attention(now: Pass, args: Any, output: Any, at: Places) -> Tensor:
+        return _align(output[1], now, span, at)
 
     given = {"residual": residual, "heads": heads, "neurons": neurons, "attention": attention}
     asked = {name: layers(those, anatomy, f"capture({name})") for name, those in given.items()}
@@ -128,13 +130,13 @@ class _Look:
         self.reach.see(now)
         wanted = self.wanted.to(now.positions.device)[:, None]
         match = (now.positions[:, :, None] == wanted) & (wanted >= 0)  # (B, T, k)
-        values = self.read(now, args, output)  # (B, T, ...)
+        rows, columns, slots = (index.cpu() for index in match.nonzero(as_tuple=True))  # layers may lie elsewhere
+        values = self.read(now, args, output, (rows, columns)).detach().float()  # (found, ...)
         if self.layer not in self.found:
-            shape = (*self.wanted.shape, *values.shape[2:])
+            shape = (*self.wanted.shape, *values.shape[1:])
             with torch.inference_mode(False):  # so that what is captured can be used outside
                 self.found[self.layer] = torch.zeros(shape, dtype=torch.float32, device=values.device)
-        rows, columns, slots = (index.to(values.device) for index in match.nonzero(as_tuple=True))
-        self.found[self.layer][rows, slots] = values[rows, columns].detach().float()
+        self.found[self.layer][rows, slots] = values
 
 
 def mean_heads(subject: Subject, sequences: Sequence[Sequence[int]]) -> dict[int, Tensor]:
@@ -171,8 +173,8 @@ def _mean_inputs(
     return {layer: total / tokens for layer, total in sums.items()}
 
 
-def _align(weights: Tensor | None, now: Pass, span: int) -> Tensor:
-    """Attention weights (B, n_heads, T, columns) -> (B, n_heads, T, span), indexed by token position."""
+def _align(weights: Tensor | None, now: Pass, span: int, at: Places) -> Tensor:
+    """Attention weights (B, n_heads, T, columns) -> those of some places (found, n_heads, span), by token position."""
     if weights is None:
         raise InstrumentError("the model gave no attention weights; the eager kernel was not used")
     so_far = now.so_far.to(weights.device)  # (B, C)
@@ -180,6 +182,8 @@ def _align(weights: Tensor | None, now: Pass, span: int) -> Tensor:
     rows, columns = ((so_far >= 0) & (so_far < span)).nonzero(as_tuple=True)
     column = so_far.new_full((len(so_far), span), -1)  # of each position
     column[rows, so_far[rows, columns]] = columns - dropped
-    inside = column >= 0
-    index = column.clamp(min=0)[:, None, None, :].expand(*weights.shape[:3], -1)
-    return weights.gather(-1, index) * inside[:, None, None, :]
+    row, place = at
+    mine = column[row]  # (found, span)
+    chosen = weights[row, :, place]  # (found, n_heads, columns)
+    index = mine.clamp(min=0)[:, None].expand(-1, chosen.shape[1], -1)
+    return chosen.gather(-1, index) * (mine >= 0)[:, None]
