@@ -17,6 +17,7 @@ from mechinterp.evidence import Threshold
 
 Tier = Literal["as_published", "audited"]
 DISCUSSION = 'Lee et al., "Mechanisms of Verifications and Backtracking", ARBOR discussion #6'
+TINYZERO = "Qwen2.5-3B after TinyZero reinforcement learning on Countdown: 36 layers x 16 heads"
 PAPER = "Lee et al., The Geometry of Self-Verification in a Task-Specific Reasoning Model, arXiv 2504.14379"
 
 
@@ -37,7 +38,7 @@ class Claim:
     published: str
 
     def as_published(
-        self, *, measure: str, setting: str, threshold: Threshold, quirks: Sequence[str] = ()
+        self, *, measure: str, threshold: Threshold, quirks: Sequence[str], setting: str = TINYZERO
     ) -> pytest.MarkDecorator:
         """Mark a test as the source's own protocol. See `Protocol` for the arguments.
 
@@ -83,10 +84,3 @@ class Protocol:
     null: str = ""
     setting: str = ""
     quirks: tuple[str, ...] = ()
-
-
-def claim(
-    id: str, *, statement: str, measure: str, published: str, source: str, control: str, threshold: Threshold
-) -> pytest.MarkDecorator:
-    """The audited tier of a claim, in one."""
-    return Claim(id, statement, source, published).audited(measure=measure, null=control, threshold=threshold)

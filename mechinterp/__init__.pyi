@@ -17,7 +17,7 @@ from .evidence import (
     verdict_of_seeds,
 )
 from .generate import generate
-from .heads import attending_heads, matched_head_sets
+from .heads import HeadSets, attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
@@ -46,6 +46,7 @@ __all__ = [
     "Edit",
     "Evidence",
     "Head",
+    "HeadSets",
     "InstrumentError",
     "Interval",
     "Intervention",

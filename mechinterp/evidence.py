@@ -133,7 +133,11 @@ def verdict_of(evidence: Evidence, threshold: Threshold, *, family: int = 1) -> 
             refuted.append(f"a rival explains it: {control.name} (margin {control.margin:.3g})")
         elif control.kind == "rival" and control.interval[0] <= TIE:
             open_.append(f"not told apart from a rival: {control.name} (margin {control.margin:.3g})")
-    open_ += _chance(evidence, threshold, family)
+    chance = _chance(evidence, threshold, family)
+    decided = invalid or refuted or open_
+    few = threshold.alpha is not None and 1 / (1 + len(evidence.null)) > threshold.alpha / family + TIE
+    if not (decided and few and evidence.distinct is None):  # draws made for the reader only say nothing of p
+        open_ += chance
     if invalid:
         return "inconclusive", [*invalid, *refuted, *open_]
     if refuted:
@@ -142,9 +146,14 @@ def verdict_of(evidence: Evidence, threshold: Threshold, *, family: int = 1) -> 
 
 
 def verdict_of_seeds(verdicts: Sequence[Verdict]) -> tuple[Verdict, list[str]]:
-    """The verdict that four of five seeds agree on; an error on one of them is an error, disagreement inconclusive."""
+    """The verdict that four of five seeds agree on; disagreement is inconclusive.
+
+    One seed with an error, or one that was not run, decides for all: what is missing is never outvoted.
+    """
     if not verdicts or "error" in verdicts:
         return "error", ["a seed ended in an error" if verdicts else "no seed was run"]
+    if "not_run" in verdicts:
+        return "not_run", ["not every seed was run"]
     word, count = Counter(verdicts).most_common(1)[0]
     if count >= STABLE * len(verdicts) - TIE:
         return word, []

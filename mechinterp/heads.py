@@ -1,14 +1,17 @@
 """Choosing heads, and other heads to compare them with.
 
 attending_heads    the heads whose mean attention mass exceeds a threshold
-matched_head_sets  random sets with as many heads in each layer and output norms as near as may be
+matched_head_sets  random sets with as many heads in each layer, and as near in output norm and the like as may be
+HeadSets           what that gives: the sets, and how many exist
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from math import comb, prod
 
+import torch
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError
@@ -37,38 +40,56 @@ def attending_heads(mass: Tensor, *, above: float, at_most: int) -> list[Head]:
     return [(int(layer), int(head)) for layer, head in chosen[:at_most]]
 
 
-def matched_head_sets(heads: Sequence[Head], norms: Tensor, *, draws: int, seed: int) -> list[list[Head]]:
+@dataclass(frozen=True)
+class HeadSets:
+    """Distinct sets of heads to compare with, and how many such sets exist (more than are here, as a rule)."""
+
+    sets: tuple[tuple[Head, ...], ...]
+    distinct: int
+
+
+def matched_head_sets(
+    heads: Sequence[Head], sizes: Tensor, *, draws: int, seed: int, exclude: Collection[Head] = ()
+) -> HeadSets:
     """Distinct random sets of other heads, each with as many heads in each layer as `heads`.
 
-    Within a layer every chosen head is replaced by one of its nearest in output norm: of twice as many as the layer
-    gives up, at least four. A layer with too few other heads for its chosen ones gives what it has; the sets then
-    hold fewer heads, which `len` of a set tells. Fewer than `draws` sets come back where fewer exist.
+    Within a layer every chosen head is replaced by one of its nearest in size: of twice as many as the layer gives
+    up, at least four. A layer with too few other heads for its chosen ones gives what it has; the sets then hold fewer
+    heads, which `len` of a set tells. Fewer than `draws` sets come back where fewer exist. The first sets are the
+    same whatever `draws` is.
 
     Args:
-        norms: (layers, n_heads), the typical norm of what each head writes.
+        sizes: (layers, n_heads), such as the norm of what each head writes, or several such numbers of each head,
+            (layers, n_heads, m), whose logarithms' differences are added up.
+        exclude: heads that are in no set, such as all that what `heads` were chosen by would choose.
+
+    Raises:
+        MechinterpError: no heads, sizes that are not finite, or no other head in their layers.
     """
     what = "matched_head_sets"
     heads, draws = pairs(heads, f"{what}: heads"), whole_number(draws, f"{what}: draws", least=1)
-    norms = real_numbers(norms, f"{what}: norms", finite=False).detach().cpu().double()
+    sizes = real_numbers(sizes, f"{what}: sizes", finite=False).detach().cpu().double()
     if not heads:
         raise MechinterpError(f"{what}: no heads were given")
-    if norms.ndim != 2 or not norms.isfinite().all() or (norms < 0).any():
+    if sizes.ndim not in (2, 3) or not sizes.isfinite().all() or (sizes < 0).any():
         raise MechinterpError(
-            f"{what}: the norms are not finite numbers of 0 or more (layers, n_heads), so no head can be matched by "
-            f"them; got shape {tuple(norms.shape)}"
+            f"{what}: the sizes are not finite numbers of 0 or more (layers, n_heads[, m]), so no head can be matched "
+            f"by them; got shape {tuple(sizes.shape)}"
         )
     for layer, head in heads:
-        if not (0 <= layer < norms.shape[0] and 0 <= head < norms.shape[1]):
-            raise MechinterpError(f"{what}: head {head} of layer {layer}, but the norms are {tuple(norms.shape)}")
-    logs = norms.clamp(min=max(1e-6 * float(norms.max()), 1e-30)).log()  # of a head that writes nothing too
+        if not (0 <= layer < sizes.shape[0] and 0 <= head < sizes.shape[1]):
+            raise MechinterpError(f"{what}: head {head} of layer {layer}, but the sizes are {tuple(sizes.shape)}")
+    per_head = sizes if sizes.ndim == 3 else sizes[..., None]  # (layers, n_heads, m)
+    smallest = (1e-6 * per_head.amax(dim=(0, 1))).clamp(min=1e-30)
+    logs = torch.maximum(per_head, smallest).log()  # of a head that writes nothing too
     rng = seeded(seed, what)
-    taken = set(heads)
+    taken = {*heads, *pairs(exclude, f"{what}: exclude")}
     pools: list[tuple[int, list[int], int]] = []  # layer, candidates, how many to draw
     for layer in sorted({layer for layer, _ in heads}):
         chosen = [head for at, head in heads if at == layer]
-        free = [head for head in range(norms.shape[1]) if (layer, head) not in taken]
-        mean = logs[layer, chosen].mean()
-        free.sort(key=lambda head: abs(float(logs[layer, head] - mean)))
+        free = [head for head in range(per_head.shape[1]) if (layer, head) not in taken]
+        mean = logs[layer, chosen].mean(0)
+        free.sort(key=lambda head: float((logs[layer, head] - mean).abs().sum()))
         pools.append((layer, free[: max(4, 2 * len(chosen))], min(len(chosen), len(free))))
     if not any(count for _, _, count in pools):
         raise MechinterpError("matched_head_sets: the layers of these heads have no other heads to compare with")
@@ -84,4 +105,4 @@ def matched_head_sets(heads: Sequence[Head], norms: Tensor, *, draws: int, seed:
                 for head in sorted(rng.choice(pool, count, replace=False))
             )
         ] = None
-    return [list(one) for one in found]
+    return HeadSets(tuple(found), possible)

@@ -34,7 +34,7 @@ class Draws:
     Attributes:
         make: effects of the draws with these numbers; called with ascending, adjoining ranges.
         count: how many can be had: `MOST`, or fewer where fewer distinct controls exist.
-        distinct: how many exist, where that is few; see `Evidence`.
+        distinct: how many exist, where that is known; see `Evidence`.
     """
 
     make: Callable[[range], Sequence[float] | np.ndarray]

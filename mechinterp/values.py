@@ -59,15 +59,17 @@ def nearest_values(subject: Subject, layer: int, direction: Tensor, k: int) -> l
 
 
 def matched_neurons(neurons: Sequence[Neuron], activity: Tensor, *, pool: int) -> list[list[Neuron]]:
-    """For each neuron, the `pool` other neurons of its layer that are most like it in activity.
+    """For each neuron, the `pool` other neurons of its layer that are most like it.
 
     Args:
-        activity: (layers, d_mlp), such as the mean absolute activation.
+        activity: (layers, d_mlp), such as the mean absolute activation, or several such numbers of each neuron,
+            (layers, d_mlp, m), whose differences are added up.
     """
     taken = set(neurons)
     matches = []
     for layer, neuron in neurons:
         distance = (activity[layer] - activity[layer, neuron]).abs()
+        distance = distance.sum(-1) if distance.ndim > 1 else distance
         order = [(layer, int(i)) for i in distance.argsort()[: pool + len(taken)]]
         matches.append([one for one in order if one not in taken][:pool])
     return matches

@@ -190,6 +190,7 @@ def test_no_null_is_an_error_unless_none_is_asked_for():
         (["holds"] * 4 + ["refuted"], "holds"),
         (["holds"] * 3 + ["refuted"] * 2, "inconclusive"),
         (["holds"] * 4 + ["error"], "error"),
+        (["holds"] * 4 + ["not_run"], "not_run"),
         (["holds", "refuted"], "inconclusive"),
         (["refuted"], "refuted"),
         ([], "error"),

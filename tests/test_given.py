@@ -206,8 +206,8 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                                                          [[0.5], [1]]))}),
     "attending_heads": (mi.attending_heads, {"mass": ROWS[:, :, :, 0], "above": 0.25, "at_most": 5},
                         {"mass": REALS, "above": REAL, "at_most": WHOLE}),
-    "matched_head_sets": (mi.matched_head_sets, {"heads": [(1, 2), (2, 0)], "norms": NORMS, "draws": 5, "seed": 3},
-                          {"heads": PAIRS, "norms": Kind(_spell_reals, (*REALS.bad, -NORMS, NORMS[0])), "draws": WHOLE,
+    "matched_head_sets": (mi.matched_head_sets, {"heads": [(1, 2), (2, 0)], "sizes": NORMS, "draws": 5, "seed": 3},
+                          {"heads": PAIRS, "sizes": Kind(_spell_reals, (*REALS.bad, -NORMS, NORMS[0])), "draws": WHOLE,
                            "seed": SEED}),
     # interventions
     "ablate_heads": (block(mi.ablate_heads), {"heads": [(1, 2), (0, 1)]}, {"heads": PAIRS}),

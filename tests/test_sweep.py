@@ -256,6 +256,6 @@ def test_not_inside_a_block(qwen, prompts):
 
 def test_matched_sets_as_interventions(qwen, prompts):
     """Sets of a null differ from each other."""
-    sets = matched_head_sets([(1, 0), (2, 3)], torch.ones(LAYERS, HEADS), draws=9, seed=0)
+    sets = matched_head_sets([(1, 0), (2, 3)], torch.ones(LAYERS, HEADS), draws=9, seed=0).sets
     swept = sweep(qwen, prompts, [AblateHeads(one) for one in sets], log_odds(5, 6), scope=everywhere)
     assert len(swept[0].unique()) == len(sets)

@@ -8,8 +8,10 @@ session        what a run knows: the cases to come, the findings made, the repor
 workbench      the checkpoint under test and its laboratories
 subject_facts  what a report says of the checkpoint
 measuring      one case, on every seed, as a finding; the verdict is the test's outcome
+types          what a claim's test is given
 ending         reports and table, also after an interruption
 
-torch is not to be paid for by --help and --collect-only: what needs it (workbench, claims.laboratory) is imported by
-`session.workbench`, inside a function, when the first claim is run.
+torch is not to be paid for by --help and --collect-only: what needs it (workbench, claims.measured) is imported by
+`session.workbench`, inside a function, when the first claim is run. Claims name what they use of claims.measured as its
+attributes, which load with their first use.
 """

@@ -76,8 +76,8 @@ def add_options(parser: pytest.Parser) -> None:
         "controls (default: 0)")  # fmt: skip
     add("--seeds", type=_whole("--seeds", 1, MOST_SEEDS), default=1, metavar="N", help="run on N seeds, from --seed "
         "up: a verdict that four of five of them do not share is inconclusive (default: 1)")  # fmt: skip
-    add("--n-problems", type=_whole("--n-problems", FEWEST_PROBLEMS, MOST_PROBLEMS), default=72, metavar="N",
-        help="Countdown problems, half of them to choose on and half to judge on (default: 72)")  # fmt: skip
+    add("--n-problems", type=_whole("--n-problems", FEWEST_PROBLEMS, MOST_PROBLEMS), default=144, metavar="N",
+        help="Countdown problems, half of them to choose on and half to judge on (default: 144)")  # fmt: skip
     add("--no-cache", action="store_true", help="measure everything anew; by default what was measured on the same "
         "weights, data and code is read from .pytest_cache (at most 2 GiB; --cache-clear empties it)")  # fmt: skip
     add("--report-dir", type=_folder, default=REPORT_DIR, metavar="FOLDER", help="where runs/ is written (default: "

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from claims.harness.options import Options, refusing
 from claims.harness.subject_facts import bare_facts, facts_of
-from claims.laboratory import Laboratory, dataset_hash, open_for, the_transcripts
+from claims.measured.laboratory import Laboratory, dataset_hash, open_lab, the_attempts
 from fixtures.checkpoints import Checkpoint, locate, precheck
 from fixtures.loading import find_device, load
 from mechinterp import Subject
@@ -27,7 +27,7 @@ def check(options: Options, names: Sequence[str]) -> None:
         find_device(options.device)
     with refusing(f"--n-problems {options.n_problems}: "):
         for seed in tqdm(options.seeds, desc="problems", leave=False, disable=None):
-            the_transcripts(options.n_problems, seed)
+            the_attempts(options.n_problems, seed)
     with refusing():
         for checkpoint in [*(options.models[name] for name in names), *filter(None, [options.reference])]:
             locate(checkpoint)
@@ -62,7 +62,7 @@ class Workbench:
     def lab(self, seed: int) -> Laboratory:
         """What is measured on the subject under this seed, kept for the claims to come."""
         if seed not in self._labs:
-            self._labs[seed] = open_for(self.subject, n_problems=self.options.n_problems, seed=seed, folder=self.folder)
+            self._labs[seed] = open_lab(self.subject, n_problems=self.options.n_problems, seed=seed, folder=self.folder)
         return self._labs[seed]
 
     @property
@@ -73,7 +73,7 @@ class Workbench:
     def climb(self) -> None:
         """Find out once how far the subject verifies at all: the report says so above all findings."""
         if self.ladder is None and self._labs and hasattr(lab := next(iter(self._labs.values())), "ladder"):
-            found = lab.ladder()
+            found = lab.ladder
             self.ladder = Ladder(rung=found.rung, sentence=found.sentence, figures=found.figures)
 
     def clear(self) -> None:
@@ -83,4 +83,4 @@ class Workbench:
 
     def _dataset(self) -> str:
         seeds = self.options.seeds
-        return dataset_hash([one for seed in seeds for one in the_transcripts(self.options.n_problems, seed)])
+        return dataset_hash([one for seed in seeds for one in the_attempts(self.options.n_problems, seed)])

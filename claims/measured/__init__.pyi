@@ -1,0 +1,48 @@
+from .head_names import by_head, head_names, over_heads
+from .heads_off import HeadsOff
+from .laboratory import Laboratory, dataset_hash, open_lab, the_attempts
+from .naming import Naming, random_directions
+from .neurons_off import NeuronsOff
+from .observations import Observations
+from .other_text import damage
+from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, share, shift_rival
+from .probing import Probing
+from .published import PublishedProbe, called_right_without, named_by_column, nearest_to_column
+from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
+from .rungs import Ladder, by_kind
+from .value_vectors import ValueVectors
+
+__all__ = [
+    "HeadsOff",
+    "Laboratory",
+    "Ladder",
+    "Naming",
+    "NeuronsOff",
+    "Observations",
+    "Probing",
+    "PublishedProbe",
+    "ValueVectors",
+    "beyond_rival",
+    "by_head",
+    "by_kind",
+    "called_right_without",
+    "class_levels",
+    "damage",
+    "dataset_hash",
+    "gap",
+    "hardest_auc",
+    "head_names",
+    "lens_accuracy",
+    "named_by_column",
+    "nearest_to_column",
+    "open_lab",
+    "over_heads",
+    "own_remarks",
+    "pair_auc",
+    "random_directions",
+    "share",
+    "shift_rival",
+    "surface_accuracy",
+    "the_attempts",
+    "untrained_accuracy",
+]

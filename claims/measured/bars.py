@@ -1,0 +1,32 @@
+"""The bars that claims share, and what their cases are made of. No torch here: pytest collects claims without it.
+
+SITES, PAIRS, KINDS   what the cases of claims are made of
+the rest              bars, each written before it was first measured on a real model
+"""
+
+SITES = ("last_digit", "open_paren")
+"""Where activations are read: the last token of the result, and the ` (` after which the remark comes."""
+PAIRS = ("role_swapped", "target_edited")
+"""Right beside wrong attempts; the first are those that repetition cannot tell apart."""
+KINDS = ("zero", "mean", "resample")
+"""How heads are replaced: by nothing, by their mean, or by what they read out in the partner of the pair."""
+WRONG = ("target_edited", "incorrect", "foil")
+ONE_PROMPT = ("correct", *WRONG)
+"""The attempts that share a prompt, one right and three wrong."""
+
+SAYS = 0.8
+"""Share of attempts that must get the right remark for a model to say it."""
+TELLS = 0.75
+"""AUC from which it tells right from wrong: half of the way from guessing to certainty."""
+ROLE = 0.1
+"""Share of a gap that must be left by role alone: below, nine tenths of what tells right from wrong is repetition."""
+PROBE_READS = 0.75
+"""Balanced accuracy from which a probe points at anything."""
+ATTENDS = 0.1
+"""Attention mass from which a head attends to the target (the published A_Prev)."""
+NEAREST = 50
+"""Value vectors of the second half of the layers that are looked at."""
+ZEROED = 50 / 11008
+"""Of a layer's value vectors, how many are zeroed; published: 50 of 11008."""
+SWEEP_PAIRS = 36
+"""Pairs, a problem each, that interventions are run on."""

@@ -1,0 +1,30 @@
+"""Measurements that are made when first asked for.
+
+once   a property of an object that is measured once; a failure is remembered too, so that it is not paid for twice
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class once(Generic[T]):
+    """A property whose value, or whose exception, is kept on the object that it belongs to."""
+
+    def __init__(self, measure: Callable[[Any], T]) -> None:
+        self.measure, self.__doc__ = measure, measure.__doc__
+
+    def __get__(self, owner: Any, kind: type | None = None) -> T:
+        kept: dict[Any, tuple[T | None, Exception | None]] = owner.__dict__.setdefault("_measured", {})
+        if self.measure not in kept:
+            try:
+                kept[self.measure] = self.measure(owner), None
+            except Exception as failure:
+                kept[self.measure] = None, failure
+        value, failed = kept[self.measure]
+        if failed is not None:
+            raise failed
+        return value  # type: ignore[return-value]

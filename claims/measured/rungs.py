@@ -1,0 +1,111 @@
+"""Whether the subject verifies at all, and whether by role or by repetition: the premise of every other claim.
+
+Ladder      the rung, a sentence that says it, and the figures it stands on
+climb       find the rung, on the test half
+by_kind     V of right attempts beside V of wrong ones, by kind
+
+Two axes. Says it: at least SAYS of the right and of the wrong attempts (target_edited, incorrect, foil) get the right
+remark. By role: AUC of at least TELLS on target_edited and foils, and in every wording more than ROLE of the gap of
+target-edited pairs is left on role-swapped pairs, in which both numbers stand equally often and only the role of the
+result tells right from wrong. verifies = both; latent = by role only; repetition = it tells target-edited attempts
+apart, but not by role; none = the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+import mechinterp as mi
+from claims.measured.bars import ROLE, SAYS, TELLS, WRONG
+from claims.measured.observations import Observations
+from claims.measured.pairs import gap, pair_auc, share
+from claims.measured.remarks import Remarks
+
+Rung = Literal["verifies", "latent", "repetition", "none"]
+SENTENCES: dict[Rung, str] = {
+    "verifies": "It calls right attempts right and wrong ones wrong, and tells them apart by the role of the number, "
+    "not only by its having been seen before.",
+    "latent": "It tells right attempts from wrong ones by the role of the number, but does not say so in its remarks.",
+    "repetition": "It mostly detects that the result stood there before: with both numbers in the text, their roles "
+    "hardly matter to it. What it shows is not verification.",
+    "none": "It does not tell right attempts from wrong ones.",
+}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Attributes:
+    figures: AUC by kind, role share by wording with its interval, and the shares of attempts by kind that get the
+        right remark.
+    """
+
+    rung: Rung
+    sentence: str
+    figures: dict[str, Any]
+
+    @property
+    def by_role(self) -> bool:
+        return self.rung in ("verifies", "latent")
+
+    def require_by_role(self) -> None:
+        """Raise PreconditionUnmet unless the subject tells right from wrong by role."""
+        if not self.by_role:
+            shares = ", ".join(f"{w} {s:.2f}" for w, (s, _) in self.figures["role share [95 %]"].items())
+            raise mi.PreconditionUnmet(
+                f"{self.rung}: a mechanism of verification needs a model that tells right from wrong by role; AUC "
+                f"{self.figures['AUC']['target_edited']:.2f} on target-edited pairs, share of their gap left by role: "
+                f"{shares}"
+            )
+
+
+def by_kind(observed: Observations, v: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind (role-swapped ones by wording): V of right and of wrong attempts, each (problems of the test half,)."""
+    test = observed.test
+    right = v[observed.rows(test, "correct")]
+    found = {kind: (right, v[observed.rows(test, kind)]) for kind in WRONG}
+    for wording in observed.wordings:
+        sides = [observed.rows(test, "role_swapped", right=side, wording=wording) for side in (True, False)]
+        found[f"role_swapped, {wording}"] = (v[sides[0]], v[sides[1]])
+    return found
+
+
+def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
+    v = remarks.log_odds(observed.log_p, observed.candidates)
+    accepts = remarks.accepts(observed.log_p, observed.candidates)
+    kinds = by_kind(observed, v)
+    whole = np.subtract(*kinds["target_edited"])
+    auc = {kind: pair_auc(*sides) for kind, sides in kinds.items()}
+    role = {
+        kind.removeprefix("role_swapped, "): share(np.subtract(*sides), whole, seed=seed)
+        for kind, sides in kinds.items()
+        if kind.startswith("role_swapped")
+    }
+    said = {"correct": float(accepts[observed.rows(observed.test, "correct")].mean())} | {
+        kind: 1 - float(accepts[observed.rows(observed.test, kind)].mean()) for kind in WRONG
+    }
+    said_of_roles = {
+        f"role_swapped, {'right' if side else 'wrong'}": float(
+            (accepts[observed.rows(observed.test, "role_swapped", right=side)] == side).mean()
+        )
+        for side in (True, False)
+    }
+    tells = auc["target_edited"] >= TELLS and auc["foil"] >= TELLS
+    by_role = tells and gap(*kinds["target_edited"]) > 0 and all(low > ROLE for _, (low, _) in role.values())
+    rung: Rung
+    if by_role:
+        rung = "verifies" if min(said.values()) >= SAYS else "latent"
+    else:
+        rung = "repetition" if auc["target_edited"] >= TELLS else "none"
+    return Ladder(
+        rung,
+        SENTENCES[rung],
+        {
+            "AUC": auc,
+            "gap of target-edited pairs, nats": float(whole.mean()),
+            "role share [95 %]": {wording: (value, list(interval)) for wording, (value, interval) in role.items()},
+            "get the right remark": said | said_of_roles,
+        },
+    )
