@@ -13,9 +13,10 @@ from mechinterp.stats import auc
 from tests.written import SEEDS, SHAPES, attempts, by_problem, found, law, mentions, pairs
 
 WRONG = """\
-Ann and you play with the numbers [27, 25, 49]. Ann must reach 51. You must reach 53. Use each number once, \
-with + and -. Show your work in <think> tags and the answer in <answer> tags.
-<think>We have the numbers 27, 25, 49. Ann has to reach 51. We have to reach 53. Let's try different combinations:
+Using the numbers [27, 25, 49], create an equation that equals the number that you must reach. Ann must reach 51. \
+You must reach 53. Use each number once, with + and -. \
+Show your work in <think> tags and the answer in <answer> tags.
+<think>We have the numbers 27, 25, 49. Let's try different combinations:
 - 27 + 25 - 49 = 52 - 49 = 3 (not it)
 - 27 - 25 + 49 = 2 + 49 = 51 ("""
 
