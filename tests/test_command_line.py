@@ -130,6 +130,30 @@ def test_checked_before_loading(monkeypatch):
         workbench.check(options("--reference", "base"), [])
 
 
+def test_ladder_is_climbed_once():
+    """On the lab of the first seed, once that is there; it is kept when the subject is put away."""
+    asked = []
+
+    class Lab:
+        @property
+        def ladder(self):
+            asked.append(self)
+            return SimpleNamespace(rung="latent", sentence="It tells, but does not say.", figures={"auc": 0.9})
+
+    asking = options("--seed", "3", "--seeds", "2")
+    bench = workbench.Workbench(asking.models["base"], asking, None)
+    bench.climb()
+    bench._labs[4] = Lab()
+    bench.climb()
+    assert bench.ladder is None
+    bench._labs[3] = first = Lab()
+    bench.climb()
+    bench.climb()
+    bench.clear()
+    assert asked == [first]
+    assert (bench.ladder.rung, bench.ladder.figures) == ("latent", {"auc": 0.9})
+
+
 def acts(text: str) -> bool:
     return any(unicodedata.category(char) in ACTING for char in text if char != "\n")
 

@@ -19,18 +19,15 @@ FORM = "{desc} |{bar:20}| {elapsed}"
 
 @contextmanager
 def bar(session: Session, case: Case, seed: int) -> Iterator[None]:
-    """`claims 7/31 · heads.ablation_disables[zero] seed 2/5`, with the share of the run that is done."""
-    seeds = session.options.seeds
-    place = seeds.index(seed) + 1
-    several = f" seed {place}/{len(seeds)}" if len(seeds) > 1 else ""
-    done = len(session.findings)
-    label = f"claims {done + 1}/{len(session.cases)} · {plain(case.label)}{several}"
-    with tqdm(
-        total=len(session.cases) * len(seeds),
-        initial=done * len(seeds) + place - 1,
-        desc=label,
-        bar_format=FORM,
-        leave=False,
-        disable=None,  # on a terminal only
-    ):
+    """`claims 7/31 · heads.ablation_disables[zero] seed 2/5`, with the share and the time of the run that is done."""
+    seeds, done = session.options.seeds, len(session.findings)
+    place = seeds.index(seed)
+    if session.bar is None:  # disable=None: on a terminal only
+        session.bar = tqdm(total=len(session.cases) * len(seeds), bar_format=FORM, leave=False, disable=None)
+    several = f" seed {place + 1}/{len(seeds)}" if len(seeds) > 1 else ""
+    session.bar.n = done * len(seeds) + place
+    session.bar.set_description_str(f"claims {done + 1}/{len(session.cases)} · {plain(case.label)}{several}")
+    try:
         yield
+    finally:
+        session.bar.clear()

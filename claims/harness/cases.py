@@ -9,6 +9,7 @@ facts_about   what its finding says of it, whatever comes out
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -56,12 +57,12 @@ def protocol_of(item: Any) -> Protocol | None:
     return mark.args[0] if mark else None
 
 
-def variants(item: Any) -> list[str]:
-    """The names of a test's cases, such as `last_digit/best_layer`; one without a name for a test with one case.
+def variants(marks: Iterable[pytest.Mark]) -> list[str]:
+    """The names of the cases of a test with these marks, such as `last_digit/best_layer`; `""` where there is one case.
 
     Only the test's own parametrize marks make cases: what plugins add (repetitions) measures the same case again.
     """
-    return ["/".join(sum(values, ())) for values in product(*map(_values, item.iter_markers("parametrize")))]
+    return ["/".join(sum(values, ())) for values in product(*map(_values, _parametrize(marks)))]
 
 
 def case_of(item: Any) -> Case | None:
@@ -70,8 +71,8 @@ def case_of(item: Any) -> Case | None:
     if protocol is None or "subject" not in getattr(item, "fixturenames", ()):
         return None
     if CASE not in item.stash:
-        params, names = item.callspec.params, variants(item)
-        name = "/".join(str(params[name]) for mark in item.iter_markers("parametrize") for name in _names(mark))
+        params, names = item.callspec.params, variants(item.iter_markers())
+        name = "/".join(str(params[name]) for mark in _parametrize(item.iter_markers()) for name in _names(mark))
         place = (str(item.path), item.function.__code__.co_firstlineno, names.index(name))
         item.stash[CASE] = Case(protocol, name, params["subject"], len(names), place)
     return item.stash[CASE]
@@ -97,6 +98,10 @@ def facts_about(case: Case, options: Options) -> dict[str, Any]:
         "expected": expected.verdict,
         "expected_reason": expected.reason if expected.verdict != "holds" else None,
     }
+
+
+def _parametrize(marks: Iterable[pytest.Mark]) -> list[pytest.Mark]:
+    return [mark for mark in marks if mark.name == "parametrize"]
 
 
 def _values(mark: pytest.Mark) -> list[tuple[str, ...]]:

@@ -27,7 +27,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(
             f"{metafunc.function.__name__} ({protocol.claim.id}) is a claim, but takes no `judge` to give evidence to"
         )
-    names = variants(metafunc.definition)
+    names = variants(metafunc.definition.iter_markers())
     if len(set(names)) < len(names):
         raise pytest.Collector.CollectError(
             f"{metafunc.function.__name__} ({protocol.claim.id}) has two cases of one name: {', '.join(names)}"

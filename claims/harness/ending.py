@@ -54,6 +54,8 @@ def finish(pytest_session: pytest.Session) -> None:
     session = config.stash.get(SESSION, None)
     if session is None or not session.runs:
         return
+    if session.bar is not None:
+        session.bar.close()
     for case in session.cases.values():
         if case.key not in session.findings:
             reason = session.unreached.get(case.key, UNREACHED)

@@ -16,7 +16,7 @@ import pytest
 
 from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
-from claims.harness.session import SESSION, bench_of, record, uncaptured
+from claims.harness.session import SESSION, bench_of, record, say, uncaptured
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
 from mechinterp.nulls import Draws, with_null
@@ -48,6 +48,7 @@ def run(item: pytest.Function) -> bool | None:
     if case.key not in session.findings:
         with uncaptured(item.config):
             record(item.config, case, _measured(item, case, problems))
+            _climb(item.config, case)
     finding = session.findings[case.key]
     if not item.user_properties:
         item.user_properties.append(("verdict", finding.verdict))
@@ -65,6 +66,17 @@ def _measured(item: pytest.Function, case: Case, problems: list[str]) -> Finding
         with bar(session, case, seed):
             found[seed] = _on_seed(item, case, seed, problems)
     return over_seeds(found)
+
+
+def _climb(config: pytest.Config, case: Case) -> None:
+    """Find out how far the subject verifies at all, which the report says above its findings: once, if it is loaded."""
+    session = config.stash[SESSION]
+    bench = session.benches.get(session.options.models[case.subject])
+    try:
+        if bench is not None:
+            bench.climb()
+    except Exception as error:  # it belongs to no claim: findings do not fail with it
+        say(config, f"the ladder is not measured: {error}")
 
 
 def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) -> Finding:

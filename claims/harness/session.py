@@ -18,9 +18,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from tqdm import tqdm
 
 from claims.harness.cases import Case
 from claims.harness.one_process import stay_in_one_process
@@ -49,6 +50,7 @@ class Session:
         unwritten: what keeps a report from being written; the run goes on without.
         benches: by checkpoint.
         folder: where measurements are kept for later runs; None for nowhere.
+        bar: how far the run is.
     """
 
     options: Options
@@ -59,6 +61,7 @@ class Session:
     unwritten: dict[str, str] = field(default_factory=dict)
     benches: dict[Checkpoint, Workbench] = field(default_factory=dict)
     folder: Path | None = None
+    bar: tqdm[NoReturn] | None = None
 
 
 SESSION = pytest.StashKey[Session]()

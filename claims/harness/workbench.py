@@ -44,6 +44,7 @@ class Workbench:
         self._labs: dict[int, Laboratory] = {}
         self._facts: SubjectFacts | None = None
         self.ladder: Ladder | None = None
+        self._climbed = False
 
     @property
     def subject(self) -> Subject:
@@ -71,8 +72,10 @@ class Workbench:
         return self._facts or bare_facts(self.checkpoint)
 
     def climb(self) -> None:
-        """Find out once how far the subject verifies at all: the report says so above all findings."""
-        if self.ladder is None and self._labs and hasattr(lab := next(iter(self._labs.values())), "ladder"):
+        """Find out, once, how far the subject verifies at all: on the first seed, if that has been examined."""
+        lab = self._labs.get(self.options.seeds[0])
+        if lab is not None and not self._climbed:
+            self._climbed = True
             found = lab.ladder
             self.ladder = Ladder(rung=found.rung, sentence=found.sentence, figures=found.figures)
 
