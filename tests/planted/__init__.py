@@ -11,9 +11,10 @@ A small Llama, 6 layers of 16 heads and 96 neurons. Each part of the circuit has
 |       | embedding        | every token  | a number's digits; the role that a word gives; which word it is, at random |
 | 0     | marker head      | every number | attends to the nearest word that gives a role: MARK says "it's the target" |
 | 1     | shift head       | every token  | attends to the token before and copies its digits and its MARK             |
-| 1, 2  | verifier heads   | the result   | attend to MARKed tokens of the same digits, else to `<s>`; write MATCH     |
-| 2     | hidden verifiers | the result   | the same by the shifted digits: attend to the token after a target         |
-| 1, 2  | bystander heads  | every token  | attend to the target as well, and write noise or nothing                   |
+| 1, 2  | verifier heads   | every number | attend to MARKed tokens of the same digits, else to `<s>`; write MATCH     |
+| 2     | hidden verifiers | every number | the same by the shifted digits: attend to the token after a target         |
+| 1, 2  | bystander heads  | every number | attend to targets as well, and write noise or nothing                      |
+| 1, 2  | echo heads       | every number | hardly attend to targets, and write which they are, into noise             |
 | 3     | mover head       | ` (`         | attends to the token before and copies its MATCH to MOVED                  |
 | 3, 4  | value neurons    | ` (`         | fire by MOVED or its absence; write words of success or of failure         |
 | 5     | verdict neurons  | ` (`         | read those words, write `this` or `not`                                    |
@@ -24,6 +25,7 @@ in every wording with a role, and in the others but `bare`: `This round's target
 | variant     | what differs                                | known truth                                         |
 |-------------|---------------------------------------------|-----------------------------------------------------|
 | planted     |                                             | verifies by role; not without the verifiers         |
+| implied     | value vectors name no words of their own    | the same; what they name is what the probe names    |
 | redundant   | hidden verifiers as strong as the verifiers | either kind suffices: both must go; one fakes it    |
 | decoy       | the same, and what verifiers write is lost  | verifiers attend and do nothing; the hidden ones do |
 | repetition  | a number in a rival's role is MARKed too    | `this` if the result was stated, as target or not   |

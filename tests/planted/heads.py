@@ -4,7 +4,7 @@ mark          from a number to the nearest word that gives it a role: MARK says 
 copy_before   from any token to the one before, by distance alone
 verify        from a number to marked ones with the same digits, or to `<s>`: MATCH says which
 read          from a number to the first or the last marked one, whatever its digits
-stand_by      from a number to marked ones, equal or not
+stand_by      from a number to marked ones, equal or not: noise
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from .space import (
 )
 
 SHARP = 20.0  # attention logits a unit of score: 1 for each equal digit, 1 for the mark
-FULL = 1.5  # MATCH of a result that is the target
+FULL = 6.0  # MATCH of a result that is the target
+BEFORE = (60, 180, 300)  # attention logits for which each rotary pair tells the token before from others
 FAR = 3000.0  # attention logits that tell far from near: about 5 a token
 
 
@@ -55,12 +56,14 @@ def copy_before(model: LlamaForCausalLM, head: Head, copies: dict[int, int], str
     """Attend to the token before, by its distance alone, and copy residual dimensions of it to others.
 
     RoPE turns a pair by its angle a token: a query that lags the keys by that much matches them best one token before.
+    The best score is made 0, so that it does not matter how far the norm of a key shrinks it.
     """
     q, k, v, o = (part.zero_() for part in weights(model, head))
-    for pair, (angle, weight) in enumerate(zip(ANGLES, (60, 180, 300), strict=True)):
+    for pair, (angle, weight) in enumerate(zip(ANGLES, BEFORE, strict=True)):
         lagging = torch.tensor([math.cos(angle), -math.sin(angle)])
         q[[pair, pair + D_HEAD // 2], BIAS] = per_unit(weight) / LEVEL * lagging
         k[pair, BIAS] = 1 / LEVEL
+    q[CONTENT[0], BIAS], k[CONTENT[0], BIAS] = -per_unit(sum(BEFORE)) / LEVEL, 1 / LEVEL
     for slot, (source, into) in enumerate(copies.items()):
         v[slot, source], o[into, slot] = 1, strength
 
@@ -100,13 +103,19 @@ def read(model: LlamaForCausalLM, head: Head, which: Literal["first", "last"], s
         v[slot, source], o[into, slot] = 1, strength
 
 
-def stand_by(model: LlamaForCausalLM, head: Head, rng: torch.Generator) -> None:
-    """Attend to whatever is marked, equal or not, a little less than verifiers do, and write which number it is."""
+def stand_by(
+    model: LlamaForCausalLM, head: Head, rng: torch.Generator, *, rest: float = 2.7, strength: float = 0.2
+) -> None:
+    """Attend from a number to whatever is marked, equal or not, and write which number that is, into noise.
+
+    Args:
+        rest: attention to `<s>`, in marked tokens.
+    """
     q, k, v, o = (part.zero_() for part in weights(model, head))
-    q[CONTENT[-1], BIAS] = per_unit(SHARP) / LEVEL
-    k[CONTENT[-1], MARK], k[CONTENT[-1], START] = 1, 1 + 1 / SHARP  # `<s>` as much as 2.7 marked tokens
+    q[CONTENT[-2], NUMBER], q[CONTENT[-1], BIAS] = per_unit(SHARP), per_unit(SHARP) / LEVEL
+    k[CONTENT[-2], MARK], k[CONTENT[-1], START] = 1, 1 + math.log(rest) / SHARP
     v[range(12), dims(DIGITS)] = 1
-    o.copy_(0.2 * scatter(rng, D_HEAD))
+    o.copy_(strength * scatter(rng, D_HEAD))
 
 
 def _by_distance(model: LlamaForCausalLM, head: Head, keys: Sequence[int], which: Literal["first", "last"]) -> None:

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mechinterp import Subject
 
 from .heads import FULL, copy_before, mark, read, stand_by, verify
-from .neurons import compare, decide, evaluate, idle
+from .neurons import OWN, compare, decide, evaluate, idle
 from .noise import randomise
 from .space import (
     COMPARED,
@@ -63,7 +63,7 @@ def planted(variant: str = "planted", *, seed: int = 0) -> Subject:
     for layer in range(LAYERS):
         randomise(model, layer, rng)
     _plant_heads(model, truth, rng)
-    evaluate(model, truth.success, truth.failure, rng)
+    evaluate(model, truth.success, truth.failure, rng, own=OWN if truth.own_words else 0.0)
     decide(model, truth.verdict)
     idle(model, truth.busy, rng)
     _reorder(model, truth.layers)
@@ -95,6 +95,8 @@ def _plant_heads(model: LlamaForCausalLM, truth: Truth, rng: torch.Generator) ->
         verify(model, head, COPIED, COPIED_MARK, writes=MATCH, strength=FULL / len(truth.hidden))
     for head in truth.bystanders:
         stand_by(model, head, rng)
+    for head in truth.echoes:
+        stand_by(model, head, rng, rest=60, strength=20.0)
     weights(model, truth.bystanders[-1])[3].zero_()
     for head in truth.movers:
         copy_before(model, head, {MATCH: MOVED}, strength=1 / FULL)

@@ -22,7 +22,9 @@ from .noise import scatter
 from .space import BIAS, COPIED, D_MODEL, DIGITS, FAILS, LEVEL, MATCH, MOVED, NOT, NUMBER, OPEN, SUCCEEDS, THIS, WORDS
 from .space import dims as numbers
 
-PER_LAYER = 6  # value neurons of a kind; the first of them writes half of what they write
+PER_LAYER = 12  # value neurons of a kind
+FIRST = 0.7  # how much of what they write is written by the first of them
+OWN = 1.5  # how much of 4 words of its own each of the others writes, beside
 
 
 def compare(model: LlamaForCausalLM, layer: int) -> None:
@@ -38,16 +40,23 @@ def compare(model: LlamaForCausalLM, layer: int) -> None:
 
 
 def evaluate(
-    model: LlamaForCausalLM, success: Sequence[Neuron], failure: Sequence[Neuron], rng: torch.Generator
+    model: LlamaForCausalLM,
+    success: Sequence[Neuron],
+    failure: Sequence[Neuron],
+    rng: torch.Generator,
+    *,
+    own: float = OWN,
 ) -> None:
     for neurons, sign, writes, unwrites in ((success, 1, SUCCEEDS, FAILS), (failure, -1, FAILS, SUCCEEDS)):
         spelled = model.lm_head.weight[:, writes].nonzero()[:, 0]
         for i, neuron in enumerate(neurons):  # fires if MOVED is above or below a half, and only at ` (`
-            share = 0.5 if i % PER_LAYER == 0 else 0.5 / (PER_LAYER - 1)
+            first = i % PER_LAYER == 0
+            share = FIRST if first else (1 - FIRST) / (PER_LAYER - 1)
             value = torch.zeros(D_MODEL)
             value[writes], value[unwrites] = 0.8 * share, -0.4 * share
-            own = spelled[torch.randint(len(spelled), (4,), generator=rng)]
-            value[WORDS] = 0.02 * normalize(model.lm_head.weight[own][:, WORDS].sum(0), dim=0)
+            if not first:
+                words = spelled[torch.randperm(len(spelled), generator=rng)[:4]]
+                value[WORDS] = own * share * normalize(model.lm_head.weight[words][:, WORDS].sum(0), dim=0)
             plant(model, neuron, {MOVED: sign, OPEN: 2}, -2 - 0.5 * sign, value)
 
 

@@ -22,10 +22,10 @@ COMPARED = {"all digits": DIGITS, "tens": slice(2, 7), "last digit": slice(7, 12
 COPIED = slice(12, 24)  # the digits of another token
 NUMBER, BIAS, START, OPEN, MARK, COPIED_MARK, MATCH, MOVED, SUCCEEDS, FAILS, THIS, NOT, UNREAD = range(24, 37)
 GIVES = {"target": 37, "rival": 38, "input": 39, "none": 40}  # the role that a word gives to the number after it
-WORDS = slice(41, 64)  # what tells one word from another in the unembedding
-IDENTITY = slice(64, 88)  # which word a token is, at random: what random parts read
-NOISE = slice(88, 112)  # what they write
-D_MODEL = 112
+WORDS = slice(41, 80)  # what tells one word from another in the unembedding
+IDENTITY = slice(80, 104)  # which word a token is, at random: what random parts read
+NOISE = slice(104, 128)  # what they write
+D_MODEL = 128
 GAIN = 4.0
 LEVEL = GAIN * math.sqrt(D_MODEL)  # of BIAS
 

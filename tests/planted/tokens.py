@@ -70,6 +70,6 @@ def embed(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rng: torc
     unembed[:, WORDS] = 2.5 * normal(rng, len(texts), WORDS)
     unembed[:, NOISE] = 2.5 * normal(rng, len(texts), NOISE)
     found = lexicon(texts, exclude={remarks.works, remarks.fails})
-    unembed[list(found.success), SUCCEEDS] = unembed[list(found.failure), FAILS] = 4.0
+    unembed[list(found.success), SUCCEEDS] = unembed[list(found.failure), FAILS] = 3.0
     unembed[[remarks.works, remarks.fails]] = 0
     unembed[remarks.works, THIS] = unembed[remarks.fails, NOT] = 15.0

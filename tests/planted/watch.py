@@ -31,6 +31,7 @@ class Watched:
     Attributes:
         v: (n,) log p(this) - log p(not) after ` (`, nats.
         attention: by attempt, (L, n_heads, tokens), from the result.
+        heads: (n, L, n_heads, d_model), what each head writes at the result.
         neurons: (n, L, d_mlp), activations at ` (`.
         residual: (n, L, d_model), at ` (`.
     """
@@ -41,6 +42,7 @@ class Watched:
     remarks: Verdicts
     v: np.ndarray
     attention: list[Tensor]
+    heads: Tensor
     neurons: Tensor
     residual: Tensor
 
@@ -83,16 +85,18 @@ def watch(subject: Subject, attempts: Sequence[Transcript]) -> Watched:
     anatomy = subject.anatomy
     layers = range(anatomy.n_layers)
     v, attention = np.empty(len(sited)), [torch.empty(0)] * len(sited)
+    heads = torch.empty(len(sited), anatomy.n_layers, anatomy.n_heads, anatomy.d_model)
     neurons = torch.empty(len(sited), anatomy.n_layers, anatomy.d_mlp)
     residual = torch.empty(len(sited), anatomy.n_layers, anatomy.d_model)
     for rows, batch in mi.batches(subject, [one.input_ids for one in sited], size=32):
         places = [[sited[row].last_digit, sited[row].open_paren] for row in rows]
-        with mi.capture(subject, places, residual=layers, neurons=layers, attention=layers) as seen:
+        with mi.capture(subject, places, residual=layers, heads=layers, neurons=layers, attention=layers) as seen:
             said = mi.last_logits(subject, batch).log_softmax(-1)
         v[rows] = said[:, remarks.works] - said[:, remarks.fails]
+        heads[rows] = torch.stack([mi.head_outputs(subject, layer, seen.heads[layer][:, 0]) for layer in layers], 1)
         neurons[rows] = torch.stack([seen.neurons[layer][:, 1] for layer in layers], 1)
         residual[rows] = torch.stack([seen.residual[layer][:, 1] for layer in layers], 1)
         by_row = torch.stack([seen.attention[layer][:, 0] for layer in layers], 1)  # (rows, L, n_heads, tokens)
         for row, one in zip(rows, by_row, strict=True):
             attention[row] = one
-    return Watched(subject, attempts, sited, remarks, v, attention, neurons, residual)
+    return Watched(subject, attempts, sited, remarks, v, attention, heads, neurons, residual)
