@@ -114,7 +114,7 @@ def anatomy_of(model: Any) -> Anatomy:
 
 def _check_shapes(anatomy: Anatomy) -> None:
     """Weights that are read must be plain matrices: packed ones hold other numbers, or only some of them."""
-    heads, rows = anatomy.n_heads * anatomy.d_head, len(anatomy.unembed.weight)
+    heads, rows = anatomy.n_heads * anatomy.d_head, getattr(anatomy.unembed.weight, "shape", ("vocab",))[0]
     matrices = [("the unembedding", anatomy.unembed, (rows, anatomy.d_model))]
     for layer in range(anatomy.n_layers):
         matrices.append((f"layer {layer} o_proj", anatomy.o_proj(layer), (anatomy.d_model, heads)))
@@ -123,7 +123,9 @@ def _check_shapes(anatomy: Anatomy) -> None:
         weight: Any = getattr(module, "weight", None)
         if type(weight) in (torch.Tensor, nn.Parameter) and weight.dtype in FLOATS and weight.shape == expected:
             continue
-        found = "no weight" if weight is None else f"{type(weight).__name__} {weight.dtype} {tuple(weight.shape)}"
+        found = "no weight" if weight is None else type(weight).__name__
+        if isinstance(weight, torch.Tensor):
+            found += f" {weight.dtype} {tuple(weight.shape)}"
         raise MechinterpError(
             f"{name}: expected a float matrix {expected}, found {found}; load quantised weights dequantised, "
             "and sharded ones whole"

@@ -19,7 +19,7 @@ FAMILIES = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mi
 
 _SCALES = re.compile(
     r"multiplier|mup_|^(attn_|attention_|embedding_|emb_|residual_|logits?_|output_|softmax_)?(scale|scaling)$"
-    r"|^(scale|rescale)_(emb|depth|attn|logits|sqrt)|^scaling_factor$|query_pre_attn_scalar|dim_model_base|hc_mult"
+    r"|^(scale|rescale)_(emb|depth|attn|logits|sqrt)|^(rotary_|rope_)?scaling_factor$|query_pre_attn_scalar|dim_model_base|hc_mult"
     r"|^partial_rotary_factor$|^rotary_(pct|percent)$|^rope_ratio$|^depth_scale"
 )
 """Factors of a forward pass: without effect when they are 1."""

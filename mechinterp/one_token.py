@@ -1,6 +1,7 @@
 """One token through a model, to see that its parts do what its anatomy says.
 
-check_parts   refuses a model in which they do something else
+check_parts     refuses a model in which they do something else
+check_weights   refuses one whose layers have come to compute something else than their weights
 
 A class's name says little: an adapter has the `weight` of the layer that it changes, a fused kernel passes the modules
 by, a patched layer scales what it adds. So the heads and neurons of one token are replaced by random numbers, as an
@@ -24,7 +25,7 @@ from mechinterp.recording import PARTS, POSITION, Call, Recording
 from mechinterp.visible import visible
 
 _PLAIN = "pass a model whose modules are its family's own, without patched methods and left-over hooks"
-_MERGED = "merge adapters (merge_and_unload()), load quantised weights dequantised, remove hooks"
+_MERGED = "merge adapters (merge_and_unload()), load quantised weights dequantised, remove hooks and autocast"
 _Law = tuple[str, Any, Any, str]
 
 
@@ -55,6 +56,27 @@ def check_parts(model: Any, anatomy: Anatomy) -> None:
     except Exception as error:  # what stands in a part's place may raise anything
         said = visible(" ".join(str(error).split())[:200])
         raise MechinterpError(f"a token does not pass its parts ({type(error).__name__}: {said}); {_PLAIN}") from error
+
+
+@torch.no_grad()
+def check_weights(anatomy: Anatomy) -> None:
+    """Try the layers whose weights are read and that are not torch's own: an adapter can be switched on and trained.
+
+    Past their hooks: this is called where edits may be open. A model that has none such costs nothing.
+
+    Raises MechinterpError: names the layer.
+    """
+    layers = range(anatomy.n_layers)
+    read = [(f"layer {i}: its o_proj", anatomy.o_proj(i)) for i in layers]
+    read += [(f"layer {i}: its down_proj", anatomy.down_proj(i)) for i in layers]
+    for what, module in [*read, ("the unembedding", anatomy.unembed)]:
+        if type(module) is not nn.Linear:
+            generator = torch.Generator().manual_seed(0)
+            size = (1, module.weight.shape[1])
+            inputs = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu").to(module.weight)
+            bias = None if module is anatomy.unembed else module.bias
+            wanted = linear(inputs, module.weight, bias)
+            _check(f"{what} does not compute what its weight says", module.forward(inputs), wanted, _MERGED)
 
 
 def _check_calls(anatomy: Anatomy, seen: Recording) -> None:

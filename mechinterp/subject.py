@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mechinterp.anatomy import Anatomy, anatomy_of
 from mechinterp.errors import MechinterpError
 from mechinterp.inspection import Parts, attention_kernel, check_unchanged, parts_of
-from mechinterp.one_token import check_parts
+from mechinterp.one_token import check_parts, check_weights
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,7 @@ class Subject:
     def check_unchanged(self) -> None:
         """Raises MechinterpError for a model that was compiled, wrapped or adapted since its subject was made."""
         check_unchanged(self.model, self.parts)
+        check_weights(self.anatomy)
 
     def check_ready(self) -> None:
         """Before it is run: unchanged, and raises MechinterpError for a model that was set to training mode."""

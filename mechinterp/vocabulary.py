@@ -36,7 +36,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[
     if min(tokens) < 0:
         raise MechinterpError(f"token_texts: id {min(tokens)}; expected ids of tokens, which count from 0")
     pieces = tokenizer.convert_ids_to_tokens(tokens)
-    added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items()}
+    added = {i: str(token) for i, token in _added(tokenizer).items()}
     texts = _decoded(tokenizer, tokens, pieces)
     return [_text(piece, added.get(i), text) for i, piece, text in zip(tokens, pieces, texts, strict=True)]
 
@@ -79,14 +79,18 @@ def _undecoded(model: Any, piece: str) -> str:
 
 def _neighbour(tokenizer: Any) -> int | None:
     """A token that is letters or digits alone, wherever it stands."""
-    first = tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), _TRIED))))
+    added, first = _added(tokenizer), tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), _TRIED))))
     for token, piece in enumerate(first):
         bare = (piece or "").lstrip("▁Ġ")
-        if bare.isascii() and bare.isalnum() and token not in tokenizer.added_tokens_decoder:
+        if bare.isascii() and bare.isalnum() and token not in added:
             once, twice = _decode(tokenizer, [[token], [token, token]])
             if once.strip() == bare and twice.startswith(once) and twice.endswith(bare):
                 return token
     return None
+
+
+def _added(tokenizer: Any) -> dict[int, Any]:
+    return getattr(tokenizer, "added_tokens_decoder", {})
 
 
 def _decode(tokenizer: Any, sequences: list[list[int]]) -> list[str]:

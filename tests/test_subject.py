@@ -245,6 +245,20 @@ class Eight(nn.Module):
         return linear(x, self.weight.to(x) / 100, self.bias)
 
 
+class Called(nn.Module):
+    """Its weight is a method, as of torch's dynamic quantisation."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def weight(self):
+        return self.base.weight
+
+    def forward(self, x):
+        return self.base(x)
+
+
 class Subclassed(torch.Tensor):
     """A tensor that may hold its numbers in any way."""
 
@@ -262,6 +276,7 @@ CHANGES = {
     "rounded": lambda base: like(Rounded(base.in_features, base.out_features, base.bias is not None), base),
     "packed": Packed,
     "eight bits": Eight,
+    "called": Called,
     "subclassed": subclassed,
     "two layers": lambda base: nn.Sequential(base, nn.Linear(base.out_features, base.out_features)),
     "not there": lambda base: nn.Identity(),
@@ -540,16 +555,16 @@ def test_under_another_default(dtype):
         torch.set_default_dtype(torch.float32)
 
 
-def opened(block):
+def run(subject, block):
     with block:
-        pass
+        subject.model(IDS)
 
 
 RUNS = {
-    "ablate heads": lambda s: opened(ablate_heads(s, [(0, 0)])),
-    "ablate neurons": lambda s: opened(ablate_neurons(s, [(0, 0)])),
-    "steer": lambda s: opened(steer(s, 0, torch.ones(32))),
-    "capture": lambda s: opened(capture(s, [[0]], residual=[0])),
+    "ablate heads": lambda s: run(s, ablate_heads(s, [(0, 0)])),
+    "ablate neurons": lambda s: run(s, ablate_neurons(s, [(0, 0)])),
+    "steer": lambda s: run(s, steer(s, 0, torch.ones(32))),
+    "capture": lambda s: run(s, capture(s, [[0]], residual=[0])),
     "means": lambda s: mean_heads(s, [[5, 6]]),
     "sweep": lambda s: sweep(s, [[5, 6]], [None], log_odds(5, 6), scope=last),
     "generate": lambda s: generate(s, [[5, 6]], [None], scope=last, max_new_tokens=1),
@@ -581,6 +596,17 @@ def test_changed_afterwards(use):
     with pytest.raises(MechinterpError, match=r"Subject\.of"):
         {**RUNS, **READS}[use](subject)
     assert "down_proj" in refusal(subject.model)
+
+
+@pytest.mark.parametrize("use", {**RUNS, **READS})
+def test_adapters_switched_on(use):
+    """An adapter that changed nothing when the subject was made is seen once it does."""
+    subject = of(exchange(fresh(), READ[1], lambda base: Adapted(base, 0.0)))
+    {**RUNS, **READS}[use](subject)
+    with torch.no_grad():
+        subject.model.get_submodule(READ[1]).up += 0.3
+    with pytest.raises(MechinterpError, match="layer 2: its down_proj does not compute"):
+        {**RUNS, **READS}[use](subject)
 
 
 def test_used_all_the_same():
