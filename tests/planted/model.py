@@ -96,7 +96,7 @@ def _plant_heads(model: LlamaForCausalLM, truth: Truth, rng: torch.Generator) ->
     for head in truth.bystanders:
         stand_by(model, head, rng)
     for head in truth.echoes:
-        stand_by(model, head, rng, rest=60, strength=20.0)
+        stand_by(model, head, rng, rest=60, strength=28.0)
     weights(model, truth.bystanders[-1])[3].zero_()
     for head in truth.movers:
         copy_before(model, head, {MATCH: MOVED}, strength=1 / FULL)

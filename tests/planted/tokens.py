@@ -30,7 +30,7 @@ NEUTRAL = (
 # The nearest of these words before a number says which role it has, in every wording but `bare`. Some stand next to
 # it (" equals 51", "(not 51)"), some begin the sentence (" This round's target: 51", " You must reach 51").
 ROLES = {
-    "target": (" equals", " need", "not", " This", " You", " We", " Target", " New", " new", " result"),
+    "target": (" equals", " need", "not", " This", " You", " Target", " New", " new", " result"),
     "rival": (" Last", " Ann", " Points", " Old", " old"),
     "input": ("[", ",", " numbers", " says", " one"),
     "none": ("-", " +", " -", " *", " /", " ="),  # in a line of an attempt
