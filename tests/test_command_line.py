@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from toy_claims import ROOT, VERDICTS, run_toys, save
 from untrained import save as save_untrained
 
-from claims.harness import workbench
+from claims.harness import start
 from claims.harness.options import DTYPES, LAST_SEED, LONGEST_NAME, TIERS, add_options, read_options
+from claims.harness.workbench import Workbench
 from fixtures.loading import DTYPES as LOADED
 from mechinterp.errors import MechinterpError
 
@@ -114,20 +115,20 @@ def test_checked_before_loading(monkeypatch):
     def offline(checkpoint):
         raise MechinterpError(f"{checkpoint.name}: the hub could not be reached")
 
-    workbench.check(options(), ["base"])
+    start.check(options(), ["base"])
     with pytest.raises(pytest.UsageError, match=r"^--device: device 'cuda:99' is not there"):
-        workbench.check(options("--device", "cuda:99"), ["base"])
+        start.check(options("--device", "cuda:99"), ["base"])
     with pytest.raises(pytest.UsageError, match="'gpu' is not there"):
-        workbench.check(options("--device", "gpu"), ["base"])
+        start.check(options("--device", "gpu"), ["base"])
     with monkeypatch.context() as patch:
-        patch.setattr(workbench, "the_transcripts", few)
-        with pytest.raises(pytest.UsageError, match=r"^--n-problems 72: only 5 found"):
-            workbench.check(options(), ["base"])
-    monkeypatch.setattr(workbench, "locate", offline)
+        patch.setattr(start, "the_attempts", few)
+        with pytest.raises(pytest.UsageError, match=r"^--n-problems 144: only 5 found"):
+            start.check(options(), ["base"])
+    monkeypatch.setattr(start, "locate", offline)
     with pytest.raises(pytest.UsageError, match="base: the hub could not be reached"):
-        workbench.check(options(), ["base"])
+        start.check(options(), ["base"])
     with pytest.raises(pytest.UsageError, match="base: the hub could not be reached"):
-        workbench.check(options("--reference", "base"), [])
+        start.check(options("--reference", "base"), [])
 
 
 def test_ladder_is_climbed_once():
@@ -141,7 +142,7 @@ def test_ladder_is_climbed_once():
             return SimpleNamespace(rung="latent", sentence="It tells, but does not say.", figures={"auc": 0.9})
 
     asking = options("--seed", "3", "--seeds", "2")
-    bench = workbench.Workbench(asking.models["base"], asking, None)
+    bench = Workbench(asking.models["base"], asking, None)
     bench.climb()
     bench._labs[4] = Lab()
     bench.climb()

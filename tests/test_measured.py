@@ -9,8 +9,9 @@ import torch
 import mechinterp as mi
 from claims.measured.at_sites import _alike
 from claims.measured.bars import WRONG
+from claims.measured.dataset import the_attempts
 from claims.measured.heads_off import _next_alike
-from claims.measured.laboratory import Laboratory, the_attempts
+from claims.measured.laboratory import Laboratory
 from claims.measured.once import once
 from claims.measured.pairs import beyond_rival, share, shift_rival
 from claims.measured.remarks import Remarks

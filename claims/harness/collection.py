@@ -13,7 +13,8 @@ import pytest
 
 from claims.harness.cases import Case, case_of, protocol_of, variants
 from claims.harness.options import refusing
-from claims.harness.session import SESSION, cache_folder, uncaptured, workbench
+from claims.harness.session import SESSION, cache_folder, uncaptured
+from claims.harness.start import check
 from reports.collector import open_run
 
 
@@ -66,7 +67,7 @@ def arrange(collected: pytest.Session) -> None:
         return
     subjects = sorted({case.subject for case in cases.values()}, key=names.index)
     with uncaptured(config):
-        workbench().check(session.options, subjects)
+        check(session.options, subjects)
     session.folder = cache_folder(config)
     with refusing("--report-dir: "):
         session.runs = {name: open_run(session.options.report_dir, name) for name in subjects}

@@ -1,37 +1,27 @@
 """The checkpoint under test and its laboratories. This room needs torch: see the top of the harness.
 
-check       whatever would end a run before its first claim
-Workbench   a subject, loaded when first asked for, and what is measured on it, by seed
+check_device   whether a device is there
+Workbench      a subject, loaded when first asked for, and what is measured on it, by seed
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from claims.harness.options import Options, refusing
+from claims.harness.options import Options
 from claims.harness.subject_facts import bare_facts, facts_of
-from claims.measured.laboratory import Laboratory, dataset_hash, open_lab, the_attempts
-from fixtures.checkpoints import Checkpoint, locate, precheck
+from claims.measured.dataset import dataset_hash, the_attempts
+from claims.measured.laboratory import Laboratory, open_lab
+from fixtures.checkpoints import Checkpoint
 from fixtures.loading import find_device, load
 from mechinterp import Subject
 from reports.ladder import Ladder
 from reports.schema import SubjectFacts
 
 
-def check(options: Options, names: Sequence[str]) -> None:
-    """Raises pytest.UsageError: the device is not there, there are not so many problems, a download fails."""
-    with refusing("--device: "):
-        find_device(options.device)
-    with refusing(f"--n-problems {options.n_problems}: "):
-        for seed in tqdm(options.seeds, desc="problems", leave=False, disable=None):
-            the_attempts(options.n_problems, seed)
-    with refusing():
-        for checkpoint in [*(options.models[name] for name in names), *filter(None, [options.reference])]:
-            locate(checkpoint)
-            precheck(checkpoint)
+def check_device(name: str) -> None:
+    """Raises MechinterpError: it is not there."""
+    find_device(name)
 
 
 class Workbench:

@@ -1,6 +1,7 @@
+from .dataset import dataset_hash, the_attempts
 from .head_names import by_head, head_names, over_heads
 from .heads_off import HeadsOff
-from .laboratory import Laboratory, dataset_hash, open_lab, the_attempts
+from .laboratory import Laboratory, open_lab
 from .naming import Naming, random_directions
 from .neurons_off import NeuronsOff
 from .observations import Observations

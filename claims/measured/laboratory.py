@@ -2,17 +2,14 @@
 
 Laboratory     the parts: observations, remarks, ladder, probes, naming, value vectors, lens, heads, the published rules
 open_lab       the laboratory of a subject, with a store
-the_attempts   what every subject is examined on
-dataset_hash   which attempts these were
 
 Everything is chosen and fitted on one half of the problems and judged on the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from claims.measured import published
 from claims.measured import remarks as words
 from claims.measured.at_sites import residual_streams
 from claims.measured.bars import ONE_PROMPT, PROBE_READS, SITES
+from claims.measured.dataset import the_attempts
 from claims.measured.heads_off import HeadsOff
 from claims.measured.lens_words import Lens
 from claims.measured.naming import Naming
@@ -33,15 +31,9 @@ from claims.measured.probing import Probing
 from claims.measured.rungs import Ladder, climb
 from claims.measured.twin import untrained_twin
 from claims.measured.value_vectors import ValueVectors
-from fixtures.task.countdown import make_problems
 from fixtures.task.sites import site
-from fixtures.task.transcripts import Transcript, make_attempts
 from mechinterp import Head, Store, Subject, code_digest
 
-SIZE = 3
-"""Numbers of a problem."""
-FAILED = (1, 2)
-"""Failed attempts before the one to be judged."""
 TWIN_PROBLEMS = 16
 """Problems of each half that the untrained twin is run on."""
 
@@ -158,28 +150,3 @@ def open_lab(subject: Subject, *, n_problems: int, seed: int, folder: Path | Non
     ours = [root / "claims" / "measured", root / "fixtures" / "task", root / "fixtures" / "lexicon.py"]
     store = None if folder is None else Store(folder, subject, code=code_digest(ours))
     return Laboratory(subject, n_problems, seed, store)
-
-
-def the_attempts(n_problems: int, seed: int) -> list[Transcript]:
-    """What every subject is examined on, problem by problem.
-
-    Of the fit half (see `observe`) one role-swapped pair a problem is kept, in another wording each time: enough to
-    fit on. The test half has all of them.
-    """
-    problems = make_problems(n_problems, seed=seed, size=SIZE, foils=True)
-    attempts = make_attempts(problems, seed=seed, failed=FAILED)
-    on_fit = np.sort(np.random.default_rng(seed).permutation(n_problems)[: n_problems // 2])
-    turn = {problems[number].id: place for place, number in enumerate(on_fit)}
-    wordings = list(dict.fromkeys(t.wording for t in attempts if t.kind == "role_swapped"))
-    return [
-        t
-        for t in attempts
-        if t.kind != "role_swapped"
-        or t.problem.id not in turn
-        or t.wording == wordings[turn[t.problem.id] % len(wordings)]
-    ]
-
-
-def dataset_hash(attempts: Sequence[Transcript]) -> str:
-    """SHA-256 of the texts, each followed by a zero byte."""
-    return sha256(b"".join(t.text.encode() + b"\0" for t in attempts)).hexdigest()
