@@ -3,13 +3,15 @@
 check_whole       refuses a wrapper around a model, and modules that are compiled
 Parts, parts_of   the modules of a model, as they were when it was checked
 check_unchanged   refuses a model that was compiled, wrapped or adapted since then
+uncompiled        a block in which compiled code of a model runs uncompiled, with the hooks that are set
 attention_kernel  a block in which a model's attention is computed by a kernel of that name
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,6 +76,11 @@ def check_unchanged(model: nn.Module, parts: Parts) -> None:
     if len(now) != len(parts) or any(one is not other for one, other in zip(now, parts, strict=True)):
         check_whole(model)
         raise MechinterpError("the model's modules are not those that were checked; make its subject anew: Subject.of")
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """`torch.compile(subject.model)` leaves the model as it is; code that it compiled before would pass hooks by."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError
+from mechinterp.inspection import uncompiled
 from mechinterp.subject import Subject
 
 
@@ -90,7 +91,8 @@ def watch_passes(subject: Subject) -> Iterator[Watch]:
         model.register_forward_hook(after, always_call=True),
     ]
     try:
-        yield watch
+        with uncompiled():
+            yield watch
     finally:
         for handle in handles:
             handle.remove()

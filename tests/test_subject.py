@@ -132,6 +132,22 @@ def test_compiled_out_of_sight(first):
     refusal(model)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_compiled_beside(first):
+    """A compiled handle of a subject's model runs with the edits that are open, and without them afterwards."""
+    torch._dynamo.reset()
+    subject = of(fresh())
+    handle = compiled(subject.model)
+    clean = handle(IDS).logits if first else subject.model(IDS).logits
+    with ablate_heads(subject, [(0, 0)]):
+        edited = subject.model(IDS).logits
+    with ablate_heads(subject, [(0, 0)]) as edit, steer(subject, 1, torch.ones(32), coefficient=0.0):
+        torch.testing.assert_close(handle(IDS).logits, edited)
+    assert edit.passes == {0: 1}
+    torch.testing.assert_close(handle(IDS).logits, clean)
+    assert not torch.allclose(edited, clean, atol=1e-3)
+
+
 # Wrapped.
 
 
