@@ -14,7 +14,7 @@ from claims import measured
 from claims.claim import PAPER, Claim
 from claims.harness.types import Judge
 from claims.measured.bars import TELLS, WRONG
-from mechinterp import Control, Draws, Evidence, PreconditionUnmet, Threshold
+from mechinterp import Control, Draws, Evidence, Threshold
 from mechinterp.nulls import MOST
 
 CLAIM = Claim(
@@ -23,6 +23,9 @@ CLAIM = Claim(
     source=PAPER,
     published="its own right attempts are followed by `this works`; only those are examined",
 )
+
+FEWEST = 8
+"""Wrong attempts that share a digit, below which nothing is told apart."""
 
 
 @CLAIM.as_published(
@@ -83,14 +86,14 @@ def digit_rival(lab: measured.Laboratory, digit: str) -> Control:
     rows = observed.rows(observed.test, *WRONG)
     rows = rows[[getattr(observed.sited[i].transcript, fact) for i in rows]]
     place = np.searchsorted(observed.test.problems, observed.problem[rows])
-    if len(rows) < 8:
-        raise PreconditionUnmet(f"only {len(rows)} wrong attempts share the {digit} digit; raise --n-problems")
 
     def excess(problems: np.ndarray) -> float:
         times = np.bincount(problems, minlength=len(right))  # a problem drawn twice counts twice
         wrong = np.repeat(lab.v[rows], times[place])
         return measured.pair_auc(right[problems], wrong) - TELLS if len(wrong) else 0.0
 
+    name = f"the {digit} digit alone: AUC {TELLS} on wrong attempts that share it"
+    if len(rows) < FEWEST:
+        return Control(name, 0.0, (-1.0, 1.0))
     everyone = np.arange(len(right))
-    interval = mi.statistic_interval(excess, len(right), seed=lab.seed)
-    return Control(f"the {digit} digit alone: AUC {TELLS} on wrong attempts that share it", excess(everyone), interval)
+    return Control(name, excess(everyone), mi.statistic_interval(excess, len(right), seed=lab.seed))

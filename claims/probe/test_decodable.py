@@ -118,5 +118,7 @@ def above(name: str, accuracy: np.ndarray, seed: int) -> Control:
 
 
 def margin(name: str, differences: np.ndarray, seed: int) -> Control:
-    """A rival that the effect exceeds by these differences, one a problem."""
+    """A rival that the effect exceeds by these differences, one a problem; of one problem nothing is told apart."""
+    if len(differences) < 2:
+        return Control(name, 0.0, (-1.0, 1.0))
     return Control(name, float(differences.mean()), mi.mean_interval(differences, seed=seed))
