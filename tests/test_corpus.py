@@ -1,4 +1,4 @@
-"""What base reads: true where it is learned, and no order or count that gives the verdict away."""
+"""What base reads: true where it is learned, and no order or count that gives the remark away."""
 
 import itertools
 import re
@@ -37,7 +37,7 @@ def problem_of(document):
     return Problem(tuple(map(int, numbers.split(", "))), int(target))
 
 
-def verdicts(document):
+def remarks(document):
     """(right, said right) of each attempt, by arithmetic and by the text."""
     target = problem_of(document).target
     return [(int(m["result"]) == target, classify(m["remark"]) == "right") for m in ATTEMPT.finditer(document.text)]
@@ -77,13 +77,13 @@ def test_every_result_that_is_learned_is_true():
     assert slips > 20
 
 
-def test_every_verdict_is_true():
-    seen = [pair for document in of_kind("contrast", "judge") for pair in verdicts(document)]
+def test_every_remark_is_true():
+    seen = [pair for document in of_kind("contrast", "judge") for pair in remarks(document)]
     assert len(seen) > 2000
     assert all(right == said for right, said in seen)
 
 
-def test_every_prior_verdict_is_true():
+def test_every_prior_remark_is_true():
     lines = [line for document in of_kind("prior") for line in document.text.splitlines() if "(" in line]
     right = []
     for line in lines:
@@ -93,12 +93,12 @@ def test_every_prior_verdict_is_true():
     assert 0.4 < np.mean(right) < 0.6
 
 
-def test_position_does_not_tell_the_verdict():
+def test_position_does_not_tell_the_remark():
     """Over documents, neither the index of an attempt nor the number of attempts says whether it is right."""
     seen = [
         (right, index, len(all_of_it))
         for document in of_kind("judge")
-        for all_of_it in [verdicts(document)]
+        for all_of_it in [remarks(document)]
         for index, (right, _) in enumerate(all_of_it)
     ]
     right, index, count = map(np.array, zip(*seen, strict=True))
@@ -107,9 +107,9 @@ def test_position_does_not_tell_the_verdict():
     assert abs(auc(right, count) - 0.5) < 0.07
 
 
-def test_an_earlier_verdict_does_not_end_it():
+def test_an_earlier_remark_does_not_end_it():
     """Several right attempts, right ones followed by wrong ones, and transcripts that stop after a failed one."""
-    judged = [[right for right, _ in verdicts(document)] for document in of_kind("judge")]
+    judged = [[right for right, _ in remarks(document)] for document in of_kind("judge")]
     assert np.mean([sum(rights) > 1 for rights in judged]) > 0.2
     assert np.mean([any(a and not b for a, b in itertools.pairwise(rights)) for rights in judged]) > 0.2
     assert np.mean([not rights[-1] for rights in judged]) > 0.3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from fixtures.task.countdown import Expression, Problem
-from fixtures.task.transcripts import verdict, write_transcript
+from fixtures.task.transcripts import remark, write_transcript
 from fixtures.task.wordings import ORDERS, ROLE_WORDINGS
 from mechinterp.stats import auc
 from tests.written import SEEDS, SHAPES, attempts, by_problem, found, law, mentions, pairs
@@ -149,5 +149,5 @@ def test_the_sentences_of_both_roles_are_alike(name):
 def test_the_remark_of_a_swapped_pair_names_no_number():
     """It starts as the published one does, and adds no mention."""
     right, wrong = pairs(attempts(0))[0]
-    assert (verdict(right), verdict(wrong)) == ("this works", "not it")
+    assert (remark(right), remark(wrong)) == ("this works", "not it")
     assert "(not it)\n" in wrong.text

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fixtures.task.countdown import Expression, Problem, make_problems
 from fixtures.task.rollouts import RIGHT_WORDS, WRONG_WORDS, answer, classify, is_solved, parse_rollout
-from fixtures.task.transcripts import complete, make_transcripts, verdict
+from fixtures.task.transcripts import complete, make_transcripts, remark
 
 law = settings(deadline=None, derandomize=True, max_examples=80)
 PROBLEM = Problem((27, 25, 49), 51)
@@ -79,7 +79,7 @@ def test_an_attempt_is_read(text, expected):
     assert (found.expression, found.stated, found.value, found.arithmetic_ok, found.is_right, found.said) == expected
     assert text[found.start :].startswith(found.expression)
     if "(" in text.partition("=")[2]:
-        assert text[found.open_paren :] == f"({found.verdict}" + ")" * text.endswith(")")
+        assert text[found.open_paren :] == f"({found.remark}" + ")" * text.endswith(")")
     else:
         assert found.open_paren is None
 
@@ -103,7 +103,7 @@ def test_finished_transcripts_are_read_back(seed):
     assert all(a.arithmetic_ok and a.uses_each_once for a in found)
     assert is_solved(complete(correct), correct.problem)
     for transcript in transcripts:
-        last = parse_rollout(f"{transcript.text}{verdict(transcript)})\n", transcript.problem)[-1]
+        last = parse_rollout(f"{transcript.text}{remark(transcript)})\n", transcript.problem)[-1]
         assert transcript.text[: last.open_paren + 1] == transcript.text
         assert last.said == ("right" if transcript.is_right else "wrong")
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.task.countdown import make_problems
-from fixtures.task.sites import site, verdict_tokens
-from fixtures.task.transcripts import make_attempts, make_transcripts, verdict
+from fixtures.task.sites import remark_tokens, site
+from fixtures.task.transcripts import make_attempts, make_transcripts, remark
 from fixtures.task.wordings import WORDINGS
 from mechinterp.errors import MechinterpError
 from mechinterp.vocabulary import token_texts
@@ -117,30 +117,30 @@ def test_special_tokens_count():
 
 
 @readers
-def test_verdict_tokens_follow_every_transcript(reader):
-    """The token that follows a transcript's own ids, once its verdict is written, is the verdict token."""
+def test_remark_tokens_follow_every_transcript(reader):
+    """The token that follows a transcript's own ids, once its remark is written, is the remark token."""
     tokenizer = reader()
-    verdicts = verdict_tokens(tokenizer)
-    assert verdicts.works != verdicts.fails
+    remarks = remark_tokens(tokenizer)
+    assert remarks.works != remarks.fails
     for transcript in transcripts(n=5):
-        ids = tokenizer(f"{transcript.text}{verdict(transcript)})\n")["input_ids"]
+        ids = tokenizer(f"{transcript.text}{remark(transcript)})\n")["input_ids"]
         sited = site(tokenizer, transcript)
-        expected = verdicts.works if transcript.is_right else verdicts.fails
+        expected = remarks.works if transcript.is_right else remarks.fails
         assert ids[: len(sited.input_ids) + 1] == [*sited.input_ids, expected]
 
 
-@pytest.mark.parametrize("find", [verdict_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
-def test_a_joined_verdict_is_refused(find):
-    """A tokenizer that reads ` (not` as one token has no verdict token, and no ` (` to stop at."""
-    with pytest.raises(MechinterpError, match=r"no verdict token.*\((this|not)"):
+@pytest.mark.parametrize("find", [remark_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
+def test_a_joined_remark_is_refused(find):
+    """A tokenizer that reads ` (not` as one token has no remark token, and no ` (` to stop at."""
+    with pytest.raises(MechinterpError, match=r"no remark token.*\((this|not)"):
         find(joining())
 
 
 @pytest.mark.parametrize("words", [("this", "not"), ("this",), ("not",)])
-def test_an_unknown_verdict_is_refused(words):
-    """A tokenizer that does not know both words has no verdict token."""
-    with pytest.raises(MechinterpError, match=r"no verdict token.*'<unk>'"):
-        verdict_tokens(ignorant(*words))
+def test_an_unknown_remark_is_refused(words):
+    """A tokenizer that does not know both words has no remark token."""
+    with pytest.raises(MechinterpError, match=r"no remark token.*'<unk>'"):
+        remark_tokens(ignorant(*words))
 
 
 def test_a_joined_result_is_refused():
@@ -149,7 +149,7 @@ def test_a_joined_result_is_refused():
         site(gluing(), transcripts()[0])
 
 
-@pytest.mark.parametrize("find", [verdict_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
+@pytest.mark.parametrize("find", [remark_tokens, lambda tokenizer: site(tokenizer, transcripts()[0])])
 def test_a_tokenizer_without_offsets_is_refused(find):
     """A slow tokenizer is refused with the way to load a fast one."""
     with pytest.raises(MechinterpError, match="use_fast=True"):

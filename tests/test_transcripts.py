@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.task.countdown import Expression, Problem, make_problems, solutions
-from fixtures.task.transcripts import complete, make_transcripts, opening, verdict, write_transcript
+from fixtures.task.transcripts import complete, make_transcripts, opening, remark, write_transcript
 from mechinterp.errors import MechinterpError
 
 law = settings(deadline=None, derandomize=True, max_examples=25)
@@ -148,11 +148,11 @@ def test_text_starts_with_the_opening(seed):
         assert transcript.text.startswith(f"{start}- ")
 
 
-def test_the_verdict_follows_the_stated_target():
-    """The verdict is `this works` for a right attempt, and names the stated target for a wrong one."""
+def test_the_remark_follows_the_stated_target():
+    """The remark is `this works` for a right attempt, and names the stated target for a wrong one."""
     correct, edited, incorrect = triples(0)[0]
-    assert verdict(correct) == "this works"
-    assert verdict(edited) == f"not {edited.target}" != verdict(incorrect) == f"not {correct.target}"
+    assert remark(correct) == "this works"
+    assert remark(edited) == f"not {edited.target}" != remark(incorrect) == f"not {correct.target}"
 
 
 @pytest.mark.parametrize(

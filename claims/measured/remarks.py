@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 import mechinterp as mi
 from claims.measured.observations import Observations
 from fixtures.lexicon import ACCEPTS, REJECTS
-from fixtures.task.sites import verdict_tokens
+from fixtures.task.sites import remark_tokens
 
 SAID = 0.001
 """Mean probability from which a token counts as one that the model uses."""
@@ -55,7 +55,7 @@ class Remarks:
 
 def published(subject: mi.Subject) -> Remarks:
     """`this` over `not`."""
-    tokens = verdict_tokens(subject.tokenizer)
+    tokens = remark_tokens(subject.tokenizer)
     return Remarks((tokens.works,), (tokens.fails,))
 
 

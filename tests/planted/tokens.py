@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from fixtures.lexicon import FAILURE, SUCCESS, lexicon, vocabulary
 from fixtures.organisms.training.vocabulary import words
 from fixtures.task.countdown import make_problems
-from fixtures.task.sites import verdict_tokens
+from fixtures.task.sites import remark_tokens
 from fixtures.task.transcripts import complete, make_attempts, make_transcripts
 from fixtures.task.wordings import WORDINGS
 
@@ -56,7 +56,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def embed(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rng: torch.Generator) -> None:
-    texts, remarks = vocabulary(tokenizer), verdict_tokens(tokenizer)
+    texts, remarks = vocabulary(tokenizer), remark_tokens(tokenizer)
     embedding, unembed = model.model.embed_tokens.weight, model.lm_head.weight
     embedding[:, IDENTITY] = 0.4 * normal(rng, len(texts), IDENTITY)
     embedding[:, BIAS] = LEVEL

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import mechinterp as mi
 from fixtures.task.countdown import make_problems
-from fixtures.task.sites import Sited, Verdicts, site, verdict_tokens
+from fixtures.task.sites import RemarkTokens, Sited, remark_tokens, site
 from fixtures.task.transcripts import Transcript, make_attempts
 from mechinterp import Head, Subject
 
@@ -39,7 +39,7 @@ class Watched:
     subject: Subject
     attempts: Sequence[Transcript]
     sited: Sequence[Sited]
-    remarks: Verdicts
+    remarks: RemarkTokens
     v: np.ndarray
     attention: list[Tensor]
     heads: Tensor
@@ -81,7 +81,7 @@ def watched(variant: str) -> Watched:
 
 
 def watch(subject: Subject, attempts: Sequence[Transcript]) -> Watched:
-    sited, remarks = [site(subject.tokenizer, attempt) for attempt in attempts], verdict_tokens(subject.tokenizer)
+    sited, remarks = [site(subject.tokenizer, attempt) for attempt in attempts], remark_tokens(subject.tokenizer)
     anatomy = subject.anatomy
     layers = range(anatomy.n_layers)
     v, attention = np.empty(len(sited)), [torch.empty(0)] * len(sited)
