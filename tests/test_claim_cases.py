@@ -114,7 +114,7 @@ def test_family_is_that_of_the_test(tmp_path):
     assert [finding.reasons[0] for finding in misused.values()] == [
         "the claim gave 0 pieces of evidence, not one",
         "the claim gave 2 pieces of evidence, not one",
-        "there is no p-value: no null was drawn",
+        "an audited claim gives its null with its evidence: judge(evidence, null=Draws(...))",
         "no matched control exists; the measurement has nothing to be compared with",
         "the measurement is not finite",
     ]
@@ -180,6 +180,41 @@ def test_several_seeds(tmp_path):
     assert len({lab for _, lab, _ in labs}) == 5
     assert len({subject for *_, subject in labs}) == 1
     assert done.stderr.count("loading base") == 1
+
+
+COMPARED = """
+CLAIM = Claim("toy.compared", statement="It compares.", source="nobody", published="1")
+
+
+@CLAIM.audited(measure="its effect", null="zeros", threshold=DEMANDED)
+def test_compared(subject, reference, judge):
+    assert subject.anatomy.n_layers == reference.anatomy.n_layers
+    judge(evidence(float(subject is reference)), null=NULL)
+
+
+@Claim("toy.alone", statement="It does not.", source="nobody", published="1").audited(
+    measure="its effect", null="zeros", threshold=DEMANDED
+)
+def test_alone(judge):
+    judge(evidence(1.0), null=NULL)
+"""
+
+
+def test_reference(tmp_path):
+    """A claim that compares names the reference, which is loaded once; without one it is not applicable."""
+    file = save(tmp_path, COMPARED)
+    done = run_toys(file, "--model", "base", "--model", "r1", "--reference", "base", "-n", "2", "-p", "randomly")
+    for report, verdict in zip(done.reports, ("holds", "refuted"), strict=True):
+        compared, alone = report.findings
+        assert (compared.verdict, compared.reference, alone.reference) == (verdict, "base", None)
+        assert report.reference.sha256 == done.reports[0].subject.sha256
+    assert sorted(line for line in done.stderr.splitlines() if "loading" in line) == [
+        "loading base ...",
+        "loading r1 ...",
+    ]
+    (unmet, _) = findings(save(tmp_path / "without", COMPARED)).values()
+    assert unmet.verdict == "not_applicable"
+    assert "name one with --reference" in unmet.reasons[0]
 
 
 TWINS = """

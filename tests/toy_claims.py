@@ -91,6 +91,7 @@ class Done:
 
 
 def save(folder: Path, claims: str = TOYS) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / "test_toys.py"
     path.write_text(HEAD + claims)
     return path

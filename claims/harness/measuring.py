@@ -17,6 +17,7 @@ import pytest
 from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
 from claims.harness.session import SESSION, bench_of, record, say, uncaptured
+from claims.harness.types import Judge
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
 from mechinterp.nulls import Draws, with_null
@@ -50,8 +51,8 @@ def run(item: pytest.Function) -> bool | None:
             record(item.config, case, _measured(item, case, problems))
             _climb(item.config, case)
     finding = session.findings[case.key]
-    if not item.user_properties:
-        item.user_properties.append(("verdict", finding.verdict))
+    if (told := ("verdict", finding.verdict)) not in item.user_properties:
+        item.user_properties.append(told)
     if not finding.as_expected:
         shown = problems if item.config.getoption("verbose", 0) > 0 else []
         pytest.fail("\n".join([_line(finding), *shown]), pytrace=False)
@@ -80,14 +81,17 @@ def _climb(config: pytest.Config, case: Case) -> None:
 
 
 def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) -> Finding:
-    threshold, began = case.protocol.threshold, perf_counter()
+    options, threshold, began = item.config.stash[SESSION].options, case.protocol.threshold, perf_counter()
     given: list[Evidence] = []
 
     def judge(evidence: Evidence, null: Draws | None = None) -> None:
+        if null is None and case.protocol.tier == "audited":
+            raise MechinterpError("an audited claim gives its null with its evidence: judge(evidence, null=Draws(...))")
         given.append(evidence if null is None else with_null(evidence, null, threshold, family=case.family))
 
     def facts() -> dict[str, Any]:
-        return facts_about(case, item.config.stash[SESSION].options) | {"seconds": perf_counter() - began}
+        compared = options.reference.name if options.reference and "reference" in item.funcargs else None
+        return facts_about(case, options) | {"reference": compared, "seconds": perf_counter() - began}
 
     try:
         item.obj(**_arguments(item, case, seed, judge))
@@ -105,7 +109,7 @@ def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) 
         return finding_without("error", short(f"{name}{error}", LONGEST), threshold, **facts())
 
 
-def _arguments(item: pytest.Function, case: Case, seed: int, judge: Callable[..., None]) -> dict[str, Any]:
+def _arguments(item: pytest.Function, case: Case, seed: int, judge: Judge) -> dict[str, Any]:
     """What the test asks for: pytest's fixtures, and what is measured on the subject."""
     options = item.config.stash[SESSION].options
 
