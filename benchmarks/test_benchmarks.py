@@ -1,4 +1,6 @@
-"""Four tasks, each in four libraries on the same weights in one process. `make bench` runs them and writes results.md.
+"""Four tasks, each in four libraries on the same weights in one process, and one for what sweeps share.
+
+`make bench` runs them and writes results.md.
 
 A loop over interventions costs as many times more as there are more of them, so the slow ones are timed on a few and
 multiplied: `of` over `measured`. What they compute must agree with ours.
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.libraries import LIBRARIES, NNsight, Ours, PlainHooks, TransformerLens
-from mechinterp import matched_head_sets
+from mechinterp import AblateHeads, log_odds, matched_head_sets, prepare, since, sweep
 
 SETS, SET_SIZE = 200, 12
 NEW = 60
@@ -35,11 +37,11 @@ def every_head(subject):
     return [[(layer, head)] for layer in range(subject.anatomy.n_layers) for head in range(subject.anatomy.n_heads)]
 
 
-def random_sets(subject, n):
+def random_sets(subject, n, size=SET_SIZE):
     """Matched by layer to heads of the second half, where those that attend to the target are."""
     anatomy = subject.anatomy
     late = range(anatomy.n_layers // 2, anatomy.n_layers)
-    chosen = [(late[i % len(late)], i // len(late)) for i in range(SET_SIZE)]
+    chosen = [(late[i % len(late)], i // len(late)) for i in range(size)]
     return matched_head_sets(chosen, torch.ones(anatomy.n_layers, anatomy.n_heads), draws=n, seed=0)
 
 
@@ -83,6 +85,30 @@ class TestRandomSets:
         run = lambda: timed_by.ablated(ids, sets[:n], everywhere=True)  # noqa: E731
         found = timed(benchmark, run, of=len(sets), measured=n, rounds=3 if model == "r1" else 1, what=kind.name)
         agree(found, Ours(subject).ablated(ids, sets[:n], everywhere=True))
+
+
+class TestBatches:
+    """A null of random sets of heads at the last five positions, drawn so many at a time."""
+
+    @pytest.mark.parametrize("what", ["mechinterp", "prepared", "sweep after sweep"])
+    def test_draws(self, benchmark, model, subject, prompts, what):
+        n, at_once = (120, 20) if model == "r1" else (24, 4)
+        benchmark.group = (
+            f"{label(model)}: {n} sets of 6 heads at the last five positions, {at_once} at a time or at once, "
+            "16 prompts of 165 tokens"
+        )
+        ids, scope, metric = prompts(16).tolist(), since([160] * 16), log_odds(5, 6)
+        sets = [AblateHeads(one) for one in random_sets(subject, n, size=6)]
+        batches = [sets] if what == "mechinterp" else [sets[i : i + at_once] for i in range(0, n, at_once)]
+
+        def run():
+            if what == "prepared":
+                prepared = prepare(subject, ids, scope=scope)
+                return torch.cat([prepared.run(some, metric) for some in batches], dim=1)
+            return torch.cat([sweep(subject, ids, some, metric, scope=scope) for some in batches], dim=1)
+
+        found = timed(benchmark, run, rounds=7 if model == "r1" else 1, what=what)
+        agree(found, sweep(subject, ids, sets, metric, scope=scope))
 
 
 class TestCapture:

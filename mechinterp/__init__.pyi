@@ -21,6 +21,7 @@ from .heads import HeadSets, attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
+from .metric import Metric, Readout, log_odds
 from .nulls import Draws, with_null
 from .passes import Pass
 from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
@@ -29,7 +30,7 @@ from .probe import LinearProbe, fit_probes
 from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .store import Store, code_digest, digest
 from .subject import Subject
-from .sweep import Metric, Readout, log_odds, sweep
+from .sweep import sweep
 from .tokens import Batch, batches, last_logits, pad
 from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
 from .vocabulary import token_texts

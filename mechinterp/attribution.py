@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from mechinterp.errors import MechinterpError
 from mechinterp.given import real_numbers
+from mechinterp.metric import Metric, Readout, checked_metric
 from mechinterp.passes import being_watched
 from mechinterp.positions import Scope
 from mechinterp.prompts import prompt_slots
 from mechinterp.replacements import check_value
 from mechinterp.subject import Subject
-from mechinterp.sweep import Metric, Readout, checked_metric
 from mechinterp.tokens import same_length, token_ids
 
 PROMPTS_AT_ONCE = 4  # every activation of these is held

@@ -23,10 +23,10 @@ from mechinterp.interventions import Intervention
 from mechinterp.memory import memory_for_rows
 from mechinterp.passes import Pass, being_watched
 from mechinterp.positions import Maybe, Scope, slots_of
+from mechinterp.prepared import checked_interventions
 from mechinterp.prompts import prompt_slots
 from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows
 from mechinterp.subject import Subject
-from mechinterp.sweep import checked_interventions
 from mechinterp.tables import tables_of
 from mechinterp.tokens import pad, token_ids, unembed
 

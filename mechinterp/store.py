@@ -15,11 +15,12 @@ import json
 import os
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import each, whole_number
+from mechinterp.state import weights_of
 from mechinterp.subject import Subject
 
 LIMIT = 2 * 2**30
@@ -45,15 +47,21 @@ class Store:
             raise MechinterpError(f"Store: expected a folder, got {quote(folder)}")
         self.folder, self.limit = Path(folder), whole_number(limit, "Store: limit", least=0)
         self.writable = True
-        model = subject.model
-        self.base = digest(
-            [(name, parameter) for name, parameter in model.named_parameters()],
-            json.dumps(model.config.to_dict(), sort_keys=True, default=str),
-            subject.device.type,
-            (torch.__version__, transformers.__version__, np.__version__),
-            code_digest([Path(__file__).parent]),
-            code,
-        )
+        self.subject = subject
+        self.code = ((torch.__version__, transformers.__version__, np.__version__),
+                     code_digest([Path(__file__).parent]), code)  # fmt: skip
+        self.weights: Any = None  # as they were when `base` was made
+
+    @property
+    def base(self) -> str:
+        """What all names begin with; another one for weights that were changed since."""
+        model, weights = self.subject.model, weights_of(self.subject)
+        if weights != self.weights:
+            self.weights = weights
+            named = [(name, parameter) for name, parameter in model.named_parameters()]
+            config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+            self._base = digest(named, config, self.subject.device.type, *self.code)
+        return self._base
 
     def tensors(self, what: Any, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """What `make` gives, CPU tensors by name, made only if there is no entry for `what`, see `digest`."""
@@ -107,12 +115,15 @@ def digest(*values: Any) -> str:
     """SHA-256 of values and their kinds: None, booleans, numbers, text, bytes, lists, mappings, arrays, tensors,
     dataclasses.
 
+    A large tensor is read once, and again when torch has changed it; to change it through an array that shares its
+    memory, in few places, may go unseen.
+
     Raises:
         MechinterpError: something else, such as a function, whose text would not tell what it does.
     """
-    state, tensors = sha256(), _Tensors()
+    state = sha256()
     for value in values:
-        _feed(state.update, value, tensors)
+        _feed(state.update, value)
     return state.hexdigest()
 
 
@@ -129,39 +140,56 @@ def code_digest(places: Iterable[str | Path]) -> str:
     return state.hexdigest()
 
 
-class _Tensors:
-    """Digests of tensors that may come many times, such as the values of a null's interventions."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, tuple[Tensor, bytes]] = {}  # with the tensor itself, so that its id stays its own
-
-    def __getitem__(self, tensor: Tensor) -> bytes:
-        if id(tensor) not in self.known:
-            data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            self.known[id(tensor)] = tensor, sha256(data.data).digest()
-        return self.known[id(tensor)][1]
+class _Known(NamedTuple):
+    tensor: weakref.ref[Tensor]
+    mark: tuple[Any, ...]
+    digest: bytes
 
 
-def _feed(update: Callable[[bytes], None], value: Any, tensors: _Tensors) -> None:
+_known: dict[int, _Known] = {}
+LARGE = 2**16
+"""Bytes from which a tensor's digest is remembered as long as the tensor lives: resample values come many times."""
+
+
+def _digest_of(tensor: Tensor) -> bytes:
+    """Of its bytes. Remembered until torch has changed it, or some of a sample of its numbers are others."""
+    if tensor.nbytes < LARGE or tensor.is_inference():
+        return _hashed(tensor)
+    flat, number = tensor.detach().flatten(), id(tensor)
+    sample = flat[:: max(1, len(flat) // 4096)].cpu()
+    mark = (tensor.data_ptr(), tensor._version, tensor.shape, tensor.dtype, _hashed(sample))
+    known = _known.get(number)
+    if known is None or known.tensor() is not tensor or known.mark != mark:
+        reference = weakref.ref(tensor, lambda _: _known.pop(number, None))
+        known = _known[number] = _Known(reference, mark, _hashed(tensor))
+    return known.digest
+
+
+def _hashed(tensor: Tensor) -> bytes:
+    data = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return sha256(data.data).digest()
+
+
+def _feed(update: Callable[[bytes], None], value: Any) -> None:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
         value = torch.as_tensor(np.asarray(value))
     if isinstance(value, Tensor):
-        update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + tensors[value])
+        update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + _digest_of(value))
     elif is_dataclass(value) and not isinstance(value, type):
         update(f"dataclass {type(value).__name__} ".encode())
-        _feed(update, {field.name: getattr(value, field.name) for field in fields(value)}, tensors)
+        _feed(update, {field.name: getattr(value, field.name) for field in fields(value)})
     elif isinstance(value, Mapping):
         update(f"mapping {len(value)} ".encode())
         for key in sorted(value, key=repr):
-            _feed(update, key, tensors)
-            _feed(update, value[key], tensors)
+            _feed(update, key)
+            _feed(update, value[key])
     elif isinstance(value, str | bytes):
         data = value.encode() if isinstance(value, str) else value
         update(f"{type(value).__name__} {len(data)} ".encode() + data)
     elif isinstance(value, Sequence):
         update(f"sequence {len(value)} ".encode())
         for one in value:
-            _feed(update, one, tensors)
+            _feed(update, one)
     elif value is None or isinstance(value, bool | int | float):
         update(f"{value!r} ".encode())
     else:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+import mechinterp.store as store_module
 from mechinterp import AblateHeads, MechinterpError, Metric, Steer, Store, digest, last, log_odds, since, sweep
 from tests.conftest import tiny_subject
 
@@ -214,3 +215,54 @@ def test_digests_of_arrays(values):
 def test_functions_have_no_digest():
     with pytest.raises(MechinterpError, match="a function cannot"):
         digest({"metric": lambda: 1})
+
+
+def test_large_tensors_are_read_once(monkeypatch):
+    """As long as they live and stay as they are; a change, by torch or through a shared array, is seen."""
+    read, hashed = [], store_module._hashed
+    monkeypatch.setattr(store_module, "_hashed", lambda tensor: read.append(tensor.nbytes) or hashed(tensor))
+    array = np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32)
+    tensor = torch.from_numpy(array)
+
+    def made():
+        read.clear()
+        return digest({"values": tensor}), array.nbytes in read
+
+    first, whole = made()
+    assert whole
+    assert made() == (first, False)
+    assert digest({"values": tensor.clone()}) == first
+    tensor[3, 7] += 1
+    second, whole = made()
+    assert second != first
+    assert whole
+    array[:] = 0
+    assert made() == (digest({"values": torch.zeros(64, 512)}), True)
+    tensor.data = torch.ones(64, 512)
+    assert made()[0] == digest({"values": torch.ones(64, 512)})
+    with torch.inference_mode():
+        inside = torch.ones(64, 512)
+    assert digest({"values": inside}) == made()[0]
+
+
+def test_forgotten_with_the_tensor():
+    tensor = torch.ones(64, 512)
+    digest(tensor)
+    count = len(store_module._known)
+    del tensor
+    assert len(store_module._known) == count - 1
+
+
+def test_weights_that_were_changed(tmp_path):
+    """The same subject after a step of training has other entries, and its old ones when it is as before."""
+    subject = tiny_subject("qwen2")
+    store, make = Store(tmp_path, subject), Making()
+    weight = subject.anatomy.o_proj(0).weight
+    store.tensors("a", make)
+    with torch.no_grad():
+        weight.mul_(2)
+        store.tensors("a", make)
+        assert make.times == 2
+        weight.mul_(0.5)
+    store.tensors("a", make)
+    assert make.times == 2

@@ -20,7 +20,6 @@ from mechinterp import (
     last_logits,
     log_odds,
     pad,
-    prepare,
     since,
     sweep,
     when_last_is,
@@ -135,21 +134,6 @@ def test_naive_loop(subject, prompts, run, max_rows):
     scope, chosen = run
     swept = sweep(subject, prompts, chosen, everything, scope=scope, max_rows=max_rows)
     torch.testing.assert_close(swept, naive(subject, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
-
-
-@settings(max_examples=10)
-@given(runs=st.lists(sweeps(4), min_size=1, max_size=4))
-def test_prepared(qwen, prompts, runs):
-    """Sweeps of prepared prompts, in any order and at any of their scopes, are sweeps."""
-    prepared = prepare(qwen, prompts, scope=[scope for scope, _ in runs])
-    for scope, chosen in runs:
-        swept = prepared.run(chosen, everything, scope=scope)
-        torch.testing.assert_close(swept, naive(qwen, prompts, chosen, scope), rtol=1e-5, atol=1e-4)
-
-
-def test_several_scopes_need_a_name(qwen, prompts):
-    with pytest.raises(MechinterpError, match="2 scopes; name one"):
-        prepare(qwen, prompts, scope=[last, everywhere]).run([None], log_odds(5, 6))
 
 
 def test_every_head(qwen, prompts):
