@@ -9,6 +9,7 @@ session        what a run knows: the cases to come, the findings made, the repor
 workbench      the checkpoint under test and its laboratories
 subject_facts  what a report says of the checkpoint
 measuring      one case, on every seed, as a finding; the verdict is the test's outcome
+bar            how far the run is
 types          what a claim's test is given
 ending         reports and table, also after an interruption
 
