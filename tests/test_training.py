@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -22,6 +23,15 @@ from fixtures.task.rollouts import is_solved
 from mechinterp import MechinterpError
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """A training flushes denormals for good; the tests that follow in this process have none of that."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 PROBLEMS = make_problems(8, seed=1, size=3)
 
 
