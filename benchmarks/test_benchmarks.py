@@ -42,7 +42,7 @@ def random_sets(subject, n, size=SET_SIZE):
     anatomy = subject.anatomy
     late = range(anatomy.n_layers // 2, anatomy.n_layers)
     chosen = [(late[i % len(late)], i // len(late)) for i in range(size)]
-    return matched_head_sets(chosen, torch.ones(anatomy.n_layers, anatomy.n_heads), draws=n, seed=0)
+    return matched_head_sets(chosen, torch.ones(anatomy.n_layers, anatomy.n_heads), draws=n, seed=0).sets
 
 
 def few(kind, model, of, small, large):

@@ -15,6 +15,7 @@ from torch import nn
 
 from mechinterp.configuration import FAMILIES, unsupported
 from mechinterp.errors import MechinterpError
+from mechinterp.given import whole_number
 from mechinterp.inspection import check_whole
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -58,16 +59,19 @@ class Anatomy:
         return self.mlp(layer).down_proj  # type: ignore[return-value]
 
     def check_layer(self, layer: int) -> None:
+        layer = whole_number(layer, "layer")
         if not 0 <= layer < self.n_layers:
             raise MechinterpError(f"layer {layer}: this model has layers 0 to {self.n_layers - 1}")
 
     def check_head(self, layer: int, head: int) -> None:
         self.check_layer(layer)
+        head = whole_number(head, "head")
         if not 0 <= head < self.n_heads:
             raise MechinterpError(f"head {head} of layer {layer}: a layer has heads 0 to {self.n_heads - 1}")
 
     def check_neuron(self, layer: int, neuron: int) -> None:
         self.check_layer(layer)
+        neuron = whole_number(neuron, "neuron")
         if not 0 <= neuron < self.d_mlp:
             raise MechinterpError(f"neuron {neuron} of layer {layer}: a layer has neurons 0 to {self.d_mlp - 1}")
 

@@ -27,7 +27,7 @@ from mechinterp.passes import being_watched
 from mechinterp.positions import Scope
 from mechinterp.prompts import prompt_slots
 from mechinterp.replacements import check_value
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 from mechinterp.tokens import same_length, token_ids
 
 PROMPTS_AT_ONCE = 4  # every activation of these is held
@@ -67,6 +67,7 @@ def attribution(
         MechinterpError: no prompts, a scope that selects nothing in one of them, means of another shape, a metric with
             several numbers or without a gradient, or a call inside the `with` block of an edit or a capture.
     """
+    check_subject(subject)
     subject.check_ready()
     prompts, metric = token_ids(subject, prompts, "attribution: prompts"), checked_metric(subject, metric)
     if being_watched(subject):

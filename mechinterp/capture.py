@@ -21,7 +21,7 @@ from mechinterp.evidence import InstrumentError
 from mechinterp.given import layers
 from mechinterp.passes import Pass, Reach, Watch, watch_passes
 from mechinterp.positions import token_positions
-from mechinterp.subject import Subject, attention_by
+from mechinterp.subject import Subject, attention_by, check_subject
 from mechinterp.tokens import batches, token_ids
 
 Places = tuple[Tensor, Tensor]  # rows and columns of a pass, each (found,)
@@ -64,6 +64,7 @@ def capture(
         MechinterpError: a layer that the model does not have, a position below -1, or nothing to capture.
         InstrumentError: a position that no pass inside the block reached, or activations that are not finite.
     """
+    check_subject(subject)
     anatomy, found = subject.anatomy, Captured()
     wanted = token_positions(positions, "capture(positions)").cpu()
     span = int(wanted.max()) + 1
@@ -141,6 +142,7 @@ class _Look:
 
 def mean_heads(subject: Subject, sequences: Sequence[Sequence[int]]) -> dict[int, Tensor]:
     """The mean of each head's output before W_O over all real tokens: (n_heads, d_head) by layer."""
+    check_subject(subject)
     anatomy = subject.anatomy
     means = _mean_inputs(subject, sequences, anatomy.o_proj)
     return {layer: mean.unflatten(0, (anatomy.n_heads, anatomy.d_head)) for layer, mean in means.items()}
@@ -148,6 +150,7 @@ def mean_heads(subject: Subject, sequences: Sequence[Sequence[int]]) -> dict[int
 
 def mean_neurons(subject: Subject, sequences: Sequence[Sequence[int]]) -> dict[int, Tensor]:
     """The mean of each neuron's activation over all real tokens: (d_mlp,) by layer."""
+    check_subject(subject)
     return _mean_inputs(subject, sequences, subject.anatomy.down_proj)
 
 

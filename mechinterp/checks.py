@@ -15,7 +15,7 @@ from mechinterp.evidence import InstrumentError
 from mechinterp.intervene import ablate_heads, ablate_neurons
 from mechinterp.positions import at, maybe
 from mechinterp.subject import Subject
-from mechinterp.tokens import last_logits, pad
+from mechinterp.tokens import last_logits, pad, token_ids
 from mechinterp.values import head_outputs
 
 NOWHERE = -1
@@ -33,8 +33,8 @@ def check_instruments(subject: Subject, sequences: Sequence[Sequence[int]]) -> N
     Raises:
         InstrumentError: names the check that failed, the layer and by how much.
     """
-    anatomy = subject.anatomy
-    batch = pad(subject, sequences)
+    sequences = token_ids(subject, sequences)
+    anatomy, batch = subject.anatomy, pad(subject, sequences)
     clean = last_logits(subject, batch)
     everything = [(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)]
     nowhere = maybe(at([[NOWHERE]] * len(sequences)))

@@ -26,7 +26,7 @@ from mechinterp.positions import Maybe, Scope, slots_of
 from mechinterp.prepared import checked_interventions
 from mechinterp.prompts import prompt_slots
 from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 from mechinterp.tables import tables_of
 from mechinterp.tokens import pad, token_ids, unembed
 
@@ -66,6 +66,7 @@ def generate(
             block of an edit or a capture, or a position that no text can reach.
         InstrumentError: an intervention that fired in no text, unless the scope is a `maybe`.
     """
+    check_subject(subject)
     subject.check_ready()
     prompts, interventions = (
         token_ids(subject, prompts, "generate: prompts"),
@@ -121,7 +122,7 @@ def end_tokens(subject: Subject) -> list[int]:
     """Those that the tokenizer, the configuration and the generation configuration name."""
     model = subject.model
     named = [
-        subject.tokenizer.eos_token_id,
+        getattr(subject.tokenizer, "eos_token_id", None),
         getattr(model.config, "eos_token_id", None),
         getattr(getattr(model, "generation_config", None), "eos_token_id", None),
     ]

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mechinterp.anatomy import Anatomy
 from mechinterp.errors import MechinterpError, quote
+
+if TYPE_CHECKING:
+    from mechinterp.anatomy import Anatomy
 
 FAILED = (TypeError, ValueError, RuntimeError, OverflowError, IndexError)
 """What torch and numpy raise for what is no array of numbers."""

@@ -34,7 +34,7 @@ from mechinterp.replacements import (
     one_place_a_slot,
     steering_vector,
 )
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 
 
 @dataclass
@@ -118,6 +118,7 @@ def steer(
         MechinterpError: no such layer, a vector of another size or with values that are not finite.
         InstrumentError: as `ablate_heads`.
     """
+    check_subject(subject)
     (layer,) = layers([layer], subject.anatomy, "steer")
     added = steering_vector(subject, layer, vector, coefficient)
     with ExitStack() as stack:

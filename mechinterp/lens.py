@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from mechinterp.errors import MechinterpError
-from mechinterp.subject import Subject
+from mechinterp.errors import MechinterpError, quote
+from mechinterp.given import each, real_numbers, whole_number, whole_numbers
+from mechinterp.subject import Subject, check_subject
 from mechinterp.vocabulary import token_texts
 
 
@@ -25,9 +26,9 @@ def logit_lens(subject: Subject, residual: Tensor) -> Tensor:
 
     Source: nostalgebraist, "interpreting GPT: the logit lens" (2020).
     """
-    subject.check_unchanged()
+    stream = _directions(subject, residual, "logit_lens: residual")
     norm, weight = subject.anatomy.norm, subject.anatomy.unembed.weight
-    return linear(norm(residual.to(norm.weight.device).float()).to(weight.device).float(), weight.float())
+    return linear(norm(stream.to(norm.weight.device).float()).to(weight.device).float(), weight.float())
 
 
 @torch.no_grad()
@@ -44,17 +45,19 @@ def lens_probability(
     Returns:
         (..., m).
     """
-    if not words or not all(len(one) for one in words):
+    stream, rows = _directions(subject, residual, "lens_probability: residual"), whole_number(rows, "rows", least=1)
+    sets = [_tokens(subject, tokens) for tokens in each(words, "lens_probability: words", "sets of token ids")]
+    if not sets or not all(sets):
         raise MechinterpError("lens_probability: expected at least one set of tokens, none of them empty")
     weight = subject.anatomy.unembed.weight
-    member = torch.zeros(weight.shape[0], len(words))
-    for column, tokens in enumerate(words):
-        member[list(tokens), column] = 1
+    member = torch.zeros(weight.shape[0], len(sets), dtype=torch.float32)
+    for column, tokens in enumerate(sets):
+        member[tokens, column] = 1
     member = member.to(weight.device)
-    parts = residual.reshape(-1, residual.shape[-1]).split(rows)
+    parts = stream.reshape(-1, stream.shape[-1]).split(rows)
     bar = tqdm(parts, desc=progress, disable=None if progress else True, leave=False)
     probabilities = torch.cat([(logit_lens(subject, part).softmax(-1) @ member).cpu() for part in bar])
-    return probabilities.reshape(*residual.shape[:-1], len(words))
+    return probabilities.reshape(*stream.shape[:-1], len(sets))
 
 
 @torch.no_grad()
@@ -63,10 +66,10 @@ def unembed_directions(subject: Subject, directions: Tensor) -> Tensor:
 
     The final norm's gain is applied: it stands between every direction and the unembedding.
     """
-    subject.check_unchanged()
+    given = _directions(subject, directions, "unembed_directions: directions")
     anatomy = subject.anatomy
     weight = anatomy.unembed.weight
-    gained = directions.to(weight.device).float() * anatomy.norm.weight.float().to(weight.device)
+    gained = given.to(weight.device).float() * anatomy.norm.weight.float().to(weight.device)
     return gained @ weight.float().T
 
 
@@ -75,11 +78,33 @@ def nearest_tokens(subject: Subject, directions: Tensor, k: int = 10) -> list[li
 
     The text is as `token_texts` gives it: with the space that a token begins with.
     """
-    rows = len(subject.anatomy.unembed.weight)
-    if not 0 < k <= rows:
-        raise MechinterpError(f"nearest_tokens: k = {k}, but the unembedding has {rows} rows")
-    top = unembed_directions(subject, directions).topk(k, dim=-1)
+    logits, k = unembed_directions(subject, directions), whole_number(k, "nearest_tokens: k", least=1)
+    if logits.ndim != 2 or k > logits.shape[1]:
+        raise MechinterpError(
+            f"nearest_tokens: k = {k} and {logits.ndim - 1} dimensions, but directions are (n, d_model) and the "
+            f"unembedding has {logits.shape[-1]} rows"
+        )
+    top = logits.topk(k, dim=-1)
     return [
         list(zip(ids, token_texts(subject.tokenizer, ids), values, strict=True))
         for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
+
+
+def _directions(subject: Subject, given: Tensor, what: str) -> Tensor:
+    """Vectors of this model's residual stream, (..., d_model)."""
+    check_subject(subject)
+    subject.check_unchanged()
+    vectors, d_model = real_numbers(given, what, finite=False).detach(), subject.anatomy.d_model
+    if not vectors.ndim or vectors.shape[-1] != d_model:
+        raise MechinterpError(f"{what}: expected (..., {d_model}), got shape {tuple(vectors.shape)}")
+    return vectors
+
+
+def _tokens(subject: Subject, given: Sequence[int]) -> list[int]:
+    """Ids that the unembedding has."""
+    what, rows = "lens_probability: words", len(subject.anatomy.unembed.weight)
+    tokens = whole_numbers(each(given, what, "sets of token ids"), what, ("tokens",)).tolist()
+    if any(not 0 <= token < rows for token in tokens):
+        raise MechinterpError(f"{what}: {quote(tokens)}, but this model has the ids 0 to {rows - 1}")
+    return tokens

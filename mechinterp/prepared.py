@@ -31,7 +31,7 @@ from mechinterp.passes import being_watched
 from mechinterp.positions import Scope, checked_scope
 from mechinterp.prompts import prompt_slots
 from mechinterp.store import Store, digest
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 from mechinterp.tables import begins, tables_of
 from mechinterp.tokens import token_ids
 from mechinterp.wave import check_hooks, run_wave
@@ -55,6 +55,7 @@ def prepare(
     Raises:
         MechinterpError: no prompts, no scope, or one that names a position that a prompt does not have.
     """
+    check_subject(subject)
     scopes = [scope] if callable(scope) else each(scope, "prepare: scope", "a scope or several")
     if not scopes:
         raise MechinterpError("prepare: no scope was given; name where the interventions will apply")

@@ -21,7 +21,7 @@ from torch import Tensor
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import pairs, real_numbers
 from mechinterp.positions import At, Scope, Since, WhenLastIs, bare, everywhere, last
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 
 Head = tuple[int, int]
 Neuron = tuple[int, int]
@@ -29,6 +29,7 @@ Neuron = tuple[int, int]
 
 def head_columns(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]]:
     """Raises MechinterpError for no heads, or one that the model does not have."""
+    check_subject(subject)
     anatomy = subject.anatomy
     columns: dict[int, list[int]] = defaultdict(list)
     for layer, head in sorted(pairs(heads, "heads")):
@@ -39,6 +40,7 @@ def head_columns(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]
 
 def neuron_columns(subject: Subject, neurons: Iterable[Neuron]) -> dict[int, list[int]]:
     """Raises MechinterpError for no neurons, or one that the model does not have."""
+    check_subject(subject)
     columns: dict[int, list[int]] = defaultdict(list)
     for layer, neuron in sorted(pairs(neurons, "neurons")):
         subject.anatomy.check_neuron(layer, neuron)

@@ -32,7 +32,7 @@ from torch import Tensor
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import each, whole_number
 from mechinterp.state import weights_of
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 
 LIMIT = 2 * 2**30
 """Bytes that all entries may take; the ones not used for longest go first."""
@@ -43,6 +43,7 @@ class Store:
 
     def __init__(self, folder: str | Path, subject: Subject, *, code: str = "", limit: int = LIMIT) -> None:
         """`code` is the `code_digest` of what calls it: a changed measurement must not be answered by an old entry."""
+        check_subject(subject)
         if not isinstance(folder, str | os.PathLike):
             raise MechinterpError(f"Store: expected a folder, got {quote(folder)}")
         self.folder, self.limit = Path(folder), whole_number(limit, "Store: limit", least=0)

@@ -1,6 +1,7 @@
 """The checkpoint under test.
 
 Subject         a model with its tokenizer and anatomy
+check_subject   refuses what is none
 attention_by    switch to another attention kernel, for a block
 """
 
@@ -9,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mechinterp.anatomy import Anatomy, anatomy_of
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
 from mechinterp.inspection import Parts, attention_kernel, check_unchanged, parts_of
 from mechinterp.one_token import check_parts, check_weights
 
@@ -71,6 +72,12 @@ class Subject:
                 "the model is in training mode, where dropout changes its numbers and checkpointing drops its cache; "
                 "call model.eval()"
             )
+
+
+def check_subject(given: Any) -> None:
+    """Raises MechinterpError for what is no subject, such as a model without one."""
+    if not isinstance(given, Subject):
+        raise MechinterpError(f"expected a Subject, such as Subject.of(model, tokenizer), got {quote(given)}")
 
 
 @contextmanager

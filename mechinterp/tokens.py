@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import each, whole_number, whole_numbers
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def token_ids(subject: Subject, sequences: Iterable[Any], what: str = "sequences
     Raises:
         MechinterpError: none, an empty one, what are no token ids, or one that the model has no embedding for.
     """
+    check_subject(subject)
     rows = subject.model.get_input_embeddings().weight.shape[0]
     found = []
     for number, sequence in enumerate(each(sequences, what, "lists of token ids")):
@@ -99,7 +100,7 @@ def batches(
 def filler_of(subject: Subject) -> int:
     """A token id that padding can be made of: some tokenizers pad with one that has no row in the embedding."""
     rows = subject.model.get_input_embeddings().weight.shape[0]
-    for given in (subject.tokenizer.pad_token_id, subject.tokenizer.eos_token_id):
+    for given in (getattr(subject.tokenizer, name, None) for name in ("pad_token_id", "eos_token_id")):
         if isinstance(given, int) and 0 <= given < rows:
             return given
     return 0
@@ -121,6 +122,7 @@ def last_logits(subject: Subject, batch: Batch) -> Tensor:
     Raises:
         MechinterpError: a row of nothing but padding.
     """
+    check_subject(subject)
     if not isinstance(batch, Batch):
         raise MechinterpError(f"last_logits: expected a Batch, such as pad(subject, sequences), got {quote(batch)}")
     ends = last_columns(batch.attention_mask)

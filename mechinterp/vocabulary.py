@@ -8,11 +8,12 @@ decoded between two others whose text is known.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,9 +29,12 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[
     token swallows. A space that it puts before each text is. Bytes that are no whole character are `\\ufffd`, and an id
     that no token has is the empty text.
 
-    Raises MechinterpError for an id below 0.
+    Raises MechinterpError for what is no whole number, or below 0.
     """
-    tokens = [int(i) for i in ids]
+    try:
+        tokens = [operator.index(i) for i in ids]
+    except TypeError as error:
+        raise MechinterpError(f"token_texts: expected ids of tokens, got {quote(ids)}") from error
     if not tokens:
         return []
     if min(tokens) < 0:

@@ -262,6 +262,35 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                   "stop": Kind(_spell_row, (*TOKEN_SET.bad[:-6], *NO_NUMBER[1:])),
                   "temperature": Kind(_spell_real, (*REAL.bad, -1.0)), "scope": Kind(lambda _: (), NO_SCOPE),
                   "interventions": Kind(lambda given: (tuple(given), iter(given)), LOOSE)}),
+    # weights and the unembedding
+    "value_vectors": (mi.value_vectors, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
+    "head_output_weights": (mi.head_output_weights, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
+    "head_outputs": (mi.head_outputs, {**OF_SUBJECT, "layer": 1, "z": steps(2, HEADS, D_HEAD)},
+                     {"layer": WHOLE, "z": Kind(_spell_reals, (*REALS.bad, steps(D_HEAD)))}),
+    "nearest_values": (mi.nearest_values, {**OF_SUBJECT, "layer": 1, "direction": steps(D_MODEL), "k": 3},
+                       {"layer": WHOLE, "direction": Kind(_spell_reals, (*REALS.bad, steps(3))),
+                        "k": Kind(_spell_whole, (*WHOLE.bad, 0, D_MLP + 1))}),
+    "matched_neurons": (mi.matched_neurons, {"neurons": [(1, 2), (0, 3)], "activity": steps(LAYERS, 9), "pool": 2},
+                        {"neurons": PAIRS, "activity": Kind(_spell_reals, (*REALS.bad, steps(9), steps(1, 9))),
+                         "pool": WHOLE}),
+    "draw_matched": (mi.draw_matched, {"matches": [[(1, 2), (1, 3)], [(0, 4), (0, 5)]], "draws": 5, "seed": 3},
+                     {"matches": Kind(lambda given: (np.array(given), torch.tensor(given), iter(given)),
+                                      ([], [[]], [[(1, 2)], []], [(1, 2)], 3, None, "x", [["a"]])),
+                      "draws": WHOLE, "seed": SEED}),
+    "logit_lens": (mi.logit_lens, {**OF_SUBJECT, "residual": steps(2, 3, D_MODEL)},
+                   {"residual": Kind(_spell_reals, (*REALS.bad, steps(3)))}),
+    "lens_probability": (mi.lens_probability,
+                         {**OF_SUBJECT, "residual": steps(2, 3, D_MODEL), "words": [[5, 6], [7, 8]], "rows": 2},
+                         {"residual": Kind(_spell_reals, (*REALS.bad, steps(3))), "rows": WHOLE,
+                          "words": Kind(_spell_tokens, TOKENS.bad)}),
+    "unembed_directions": (mi.unembed_directions, {**OF_SUBJECT, "directions": steps(3, D_MODEL)},
+                           {"directions": Kind(_spell_reals, (*REALS.bad, steps(3)))}),
+    "nearest_tokens": (mi.nearest_tokens, {**OF_SUBJECT, "directions": steps(3, D_MODEL), "k": 4},
+                       {"directions": Kind(_spell_reals, (*REALS.bad, steps(D_MODEL))),
+                        "k": Kind(_spell_whole, (*WHOLE.bad, 0, VOCAB + 1))}),
+    "token_texts": (mi.token_texts, {"tokenizer": SUBJECT.tokenizer, "ids": [5, 9]},
+                    {"ids": Kind(_spell_row, ([-1], [0.5], ["a"], 3, "ab", None))}),
+    "check_instruments": (mi.check_instruments, {**OF_SUBJECT, "sequences": PROMPTS}, {"sequences": TOKENS}),
     "digest": (mi.digest, {}, {}),
     "code_digest": (mi.code_digest, {"places": [Path(__file__)]},
                     {"places": Kind(lambda given: (given[0], str(given[0]), [str(given[0])], iter(given)),
@@ -313,6 +342,15 @@ def test_refusals(name, argument):
         assert said.startswith("MechinterpError: "), f"{argument} = {odd!r:.60}: {said}"
         assert "\n" not in said
         assert len(said) < 400
+
+
+@pytest.mark.parametrize("name", [name for name, (_, given, _) in TABLE.items() if "subject" in given])
+def test_no_subject(name):
+    """A model alone, or a name, is none."""
+    function, given, _ = TABLE[name]
+    for odd in (SUBJECT.model, SUBJECT.anatomy, "base", None):
+        with pytest.raises(mi.MechinterpError, match=r"expected a Subject, such as Subject\.of"):
+            function(**{**given, "subject": odd})
 
 
 @pytest.mark.parametrize("name", TABLE)
