@@ -18,6 +18,8 @@ from typing import Any, Literal, get_args
 Verdict = Literal["holds", "refuted", "inconclusive", "not_applicable", "error", "not_run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Interval = tuple[float, float]
+Kind = Literal["rival", "validity"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 STABLE = 0.8
 """The share of seeds that must agree: four of five."""
 TIE = 1e-9
@@ -68,7 +70,7 @@ class Control:
     name: str
     margin: float
     interval: Interval
-    kind: Literal["rival", "validity"] = "rival"
+    kind: Kind = "rival"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,11 @@ def verdict_of(evidence: Evidence, threshold: Threshold, *, family: int = 1) -> 
     Args:
         family: cases of this claim in this tier; alpha is divided by it (Bonferroni).
     """
-    if problem := _malformed(evidence, threshold, family):
+    try:
+        problem = _malformed(evidence, threshold, family)
+    except (TypeError, ValueError, OverflowError):
+        problem = "the measurement, or what is demanded of it, is not made of numbers"
+    if problem:
         return "error", [problem]
     (low, high), bar, tie = evidence.interval, threshold.at_least, _tie(threshold.at_least)
     if evidence.n < threshold.min_n:
@@ -190,6 +196,8 @@ def _malformed(evidence: Evidence, threshold: Threshold, family: int) -> str | N
         return "there is no p-value: no null was drawn"
     if low > high or not 0 <= (evidence.p_value or 0) <= 1 or evidence.noise < 0:
         return "the measurement is inconsistent (interval reversed, or p-value or noise out of range)"
+    if odd := [control.kind for control in evidence.controls if control.kind not in KINDS]:
+        return f"a control is neither {' nor '.join(KINDS)}, but {odd[0]!r}"
     if any(control.interval[0] > control.interval[1] for control in evidence.controls):
         return "the measurement is inconsistent (the interval of a control is reversed)"
     slack = 1e-6 * max(1.0, abs(evidence.effect))  # rounding, where interval and effect coincide

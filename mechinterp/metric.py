@@ -36,6 +36,10 @@ class Readout:
     residual: Mapping[int, Tensor]
     neurons: Mapping[int, Tensor]
 
+    def __post_init__(self) -> None:
+        for what in ("residual", "neurons"):
+            object.__setattr__(self, what, _Named(what, getattr(self, what)))
+
     def logits(self, tokens: Sequence[int] | None = None) -> Tensor:
         """(R, vocab), or of some tokens only (R, len(tokens)), fp32.
 
@@ -82,6 +86,20 @@ class Metric:
             got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else quote(found)
             raise MechinterpError(f"Metric: expected a tensor ({rows},) or ({rows}, m), one for each row, got {got}")
         return found
+
+
+class _Named(dict[int, Tensor]):
+    """Activations of the layers that a metric has named."""
+
+    def __init__(self, what: str, found: Mapping[int, Tensor]) -> None:
+        super().__init__(found)
+        self.what = what
+
+    def __missing__(self, layer: int) -> Tensor:
+        raise MechinterpError(
+            f"Metric: it reads {self.what} of layer {quote(layer)}, but has named {sorted(self)}; "
+            f"name the layers that it reads: Metric(..., {self.what}=[...])"
+        )
 
 
 def log_odds(token: int, against: int) -> Metric:

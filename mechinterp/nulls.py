@@ -11,12 +11,12 @@ whatever the null says, a few draws are made for the reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mechinterp.errors import MechinterpError
+from mechinterp.errors import MechinterpError, quote
 from mechinterp.evidence import TIE, Evidence, Threshold, verdict_of
 
 MOST = 300
@@ -44,7 +44,7 @@ class Draws:
     @classmethod
     def of(cls, effects: Sequence[float] | np.ndarray) -> Draws:
         """Draws that are there already."""
-        made = np.asarray(effects, dtype=float)
+        made = _numbers(effects)
         return cls(lambda numbers: made[numbers.start : numbers.stop], len(made))
 
 
@@ -66,7 +66,7 @@ def with_null(
     reaching = 0
     while len(found) < wanted and not (decides and reaching > most_reaching + TIE and len(found) >= FEW):
         numbers = range(len(found), min(len(found) + (at_once if decides else wanted), wanted))
-        made = [float(value) for value in draws.make(numbers)]
+        made = _numbers(draws.make(numbers))
         if len(made) != len(numbers) or not np.isfinite(made).all():
             raise MechinterpError(
                 f"a null gave {len(made)} numbers for {len(numbers)} draws, or one that is not finite"
@@ -74,3 +74,10 @@ def with_null(
         found += made
         reaching = sum(value >= evidence.effect - TIE * max(1.0, abs(evidence.effect)) for value in found)
     return replace(evidence, null=tuple(found), p_value=(1 + reaching) / (1 + len(found)), distinct=draws.distinct)
+
+
+def _numbers(effects: Iterable[float]) -> list[float]:
+    try:
+        return [float(value) for value in effects]
+    except (TypeError, ValueError) as error:
+        raise MechinterpError(f"a null: expected an effect for each draw, got {quote(effects)}") from error

@@ -107,8 +107,8 @@ def being_watched(subject: Subject) -> bool:
 class Reach:
     """Which of the wanted positions were met, by the scopes that name positions.
 
-    Passes that continue each other under a KV cache are one run. A run that begins anew has to reach all positions
-    once more; what it finds in the cache was met when that was made.
+    Passes that continue each other, under a KV cache or without, are one run. A run that begins anew has to reach all
+    positions once more; what it finds in the cache was met when that was made.
 
     Args:
         wanted: (B, k), negative where nothing is wanted.
@@ -120,18 +120,26 @@ class Reach:
         self.met = torch.zeros_like(wanted, dtype=torch.bool)
         self.missed = torch.zeros_like(self.met)
         self.end: int | None = None  # columns after the last pass
+        self.ids: Tensor | None = None  # its tokens
 
     def see(self, now: Pass) -> None:
         device = now.positions.device
         self.wanted, self.met, self.missed = (x.to(device) for x in (self.wanted, self.met, self.missed))
         if self.end not in (None, now.cached):
-            if not now.cached:
+            if not now.cached and not self._grown(now):
                 self.missed |= ~self.met
             in_cache = (now.so_far[:, : now.cached] >= 0).sum(1)
             self.met &= self.wanted < in_cache[:, None]
         here, wanted = now.positions[:, :, None], self.wanted[:, None]
         self.met |= (here >= wanted if self.onwards else here == wanted).logical_and(here >= 0).any(1)
-        self.end = now.so_far.shape[1]
+        self.end, self.ids = now.so_far.shape[1], now.input_ids
+
+    def _grown(self, now: Pass) -> bool:
+        """Whether it is the last pass's text with more to it: generation without a cache runs it all again."""
+        before, ids = self.ids, now.input_ids
+        if before is None or ids is None or len(before) != len(ids) or before.shape[1] >= ids.shape[1]:
+            return False
+        return torch.equal(before, ids[:, : before.shape[1]])
 
     def never(self) -> Tensor:
         """(B, k), where a wanted position was not met, in the last run or in one before."""

@@ -175,6 +175,8 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
         value = torch.as_tensor(np.asarray(value))
     if isinstance(value, Tensor):
+        if value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise MechinterpError(f"a tensor of {value.layout} on {value.device} cannot be part of a name on disk")
         update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + _digest_of(value))
     elif is_dataclass(value) and not isinstance(value, type):
         update(f"dataclass {type(value).__name__} ".encode())

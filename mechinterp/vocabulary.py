@@ -31,6 +31,8 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[
 
     Raises MechinterpError for what is no whole number, or below 0.
     """
+    if not hasattr(tokenizer, "convert_ids_to_tokens"):
+        raise MechinterpError(f"token_texts: expected a tokenizer of transformers, got {quote(tokenizer)}")
     try:
         tokens = [operator.index(i) for i in ids]
     except TypeError as error:

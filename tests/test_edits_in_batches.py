@@ -237,7 +237,7 @@ def logits(subject, *texts):
 
 def test_every_run_of_a_block(qwen):
     """A position that one text reaches and the next one does not is an error, whichever comes first."""
-    long, short = [5, 6, 7, 8], [5, 6]
+    long, short = [5, 6, 7, 8], [6, 5]
 
     def one_after_the_other(order):
         with ablate_heads(qwen, [(1, 1)], scope=at([[3]])):
@@ -251,6 +251,22 @@ def test_every_run_of_a_block(qwen):
         logits(qwen, long)
         logits(qwen, long)
     edit.require(2)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generation_with_and_without_a_cache(qwen, use_cache):
+    """Without one each step runs the text so far again: a position that it does not reach yet is not missed."""
+    batch = pad(qwen, [[5, 6, 7, 8], [5, 6]])
+    with ablate_heads(qwen, [(1, 1)], scope=at([[1, 5], [0, 4]])) as edit:
+        qwen.model.generate(
+            **batch.for_generate(), max_new_tokens=4, min_new_tokens=4, do_sample=False, use_cache=use_cache
+        )
+    edit.require(4 if use_cache else 2 * 4 + 1 + 2)  # rows reach the second position in the third pass, and the second
+    beyond = ablate_heads(qwen, [(1, 1)], scope=at([[1, 5], [0, 5]]))
+    with pytest.raises(InstrumentError, match="position 5 of row 1"), beyond:
+        qwen.model.generate(
+            **batch.for_generate(), max_new_tokens=4, min_new_tokens=4, do_sample=False, use_cache=use_cache
+        )
 
 
 def test_several_suffixes_of_one_prefix(qwen):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mechinterp.errors import MechinterpError
 from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold, verdict_of, verdict_of_seeds
 from mechinterp.nulls import FEW, Draws, with_null
 
@@ -238,3 +239,33 @@ def test_inconsistent(broken):
     """A reversed interval, a p-value out of range and a negative noise are errors."""
     measured = Evidence(0.9, (0.8, 1.0), 64, 0.005)
     assert verdict(dataclasses.replace(measured, **broken), Threshold(0.5)) == "error"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"effect": None},
+        {"effect": "0.9"},
+        {"interval": (0.8,)},
+        {"interval": None},
+        {"n": "64"},
+        {"null": ("a",)},
+        {"controls": (Control("of a kind misspelled", -0.5, (-0.6, -0.4), kind="rivals"),)},
+        {"controls": (Control("without a margin", None, (0.4, 0.6)),)},
+    ],
+    ids=str,
+)
+def test_no_evidence(broken):
+    """What is no number, and a control that would otherwise not be looked at, are errors and no traceback."""
+    measured = Evidence(0.9, (0.8, 1.0), 64, 0.005)
+    assert verdict(dataclasses.replace(measured, **broken), Threshold(0.5)) == "error"
+
+
+@pytest.mark.parametrize("effects", [None, 3, ["a"], [None], [[0.1], [0.2]]])
+def test_no_draws(effects):
+    """Effects that are no numbers are refused in one line."""
+    measured = Evidence(0.9, (0.8, 1.0), 64)
+    with pytest.raises(MechinterpError, match="an effect for each draw"):
+        with_null(measured, Draws(lambda numbers: effects), Threshold(0.5))
+    with pytest.raises(MechinterpError, match="an effect for each draw"):
+        Draws.of(effects)

@@ -212,6 +212,14 @@ def test_digests_of_arrays(values):
     assert digest(tensor) != digest(torch.nextafter(tensor.nan_to_num(), torch.tensor(9e9)))
 
 
+@pytest.mark.parametrize(
+    "odd", [torch.ones(3, device="meta"), torch.eye(2).to_sparse(), np.array(["a"]), np.array([object()]), {1, 2}]
+)
+def test_no_digest(odd):
+    with pytest.raises(MechinterpError, match="cannot be part of"):
+        digest(odd)
+
+
 def test_functions_have_no_digest():
     with pytest.raises(MechinterpError, match="a function cannot"):
         digest({"metric": lambda: 1})

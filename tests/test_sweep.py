@@ -232,6 +232,14 @@ def test_bad_input(qwen, prompts, given_, scope, says):
         sweep(qwen, prompts, given_, log_odds(5, 6), scope=scope)
 
 
+def test_metrics_that_read_what_they_have_not_named(qwen, prompts):
+    """A layer that is not kept is named in the refusal."""
+    for what in ("residual", "neurons"):
+        metric = Metric(lambda read, what=what: getattr(read, what)[2][:, 0], **{what: (1,)})
+        with pytest.raises(MechinterpError, match=rf"reads {what} of layer 2, but has named \[1\]"):
+            sweep(qwen, prompts, [None], metric, scope=last)
+
+
 def test_not_inside_a_block(qwen, prompts):
     """Another edit's hooks would see rows that they do not know."""
     with AblateHeads([(0, 0)]).on(qwen), pytest.raises(MechinterpError, match="inside a `with` block"):
