@@ -7,13 +7,20 @@ too: the control is what the same heads do at the input numbers of the same line
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 import mechinterp as mi
 from claims import measured
 from claims.claim import DISCUSSION, PAPER, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import ATTENDS
+from claims.measured.bars import ATTENDS, ROLE
 from mechinterp import Control, Draws, Evidence, Threshold
 from mechinterp.nulls import MOST
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLAIM = Claim(
     "heads.attend_target",
@@ -72,6 +79,20 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
     )
     sets = mi.matched_head_sets(heads, off.written, draws=MOST, seed=seed, exclude=off.attending)
     null = [measured.over_heads(more[right], one).mean() for one in sets.sets]
+    texts = [observed.sited[i].transcript for i in edited]
+    shared = {
+        "tens": np.array([t.shares_tens for t in texts]),
+        "last": np.array([t.shares_last_digit for t in texts]),
+    }
+
+    def left(name: str, rows: np.ndarray, elsewhere: Tensor) -> Control:
+        """Of the attention to the target, what is not paid elsewhere: more than ROLE of it must be left."""
+        to_target = measured.over_heads(observed.to_target[rows], heads)
+        margin = (1 - ROLE) * to_target - measured.over_heads(elsewhere, heads)
+        if len(margin) < 2:
+            return Control(name, 0.0, (-1.0, 1.0))
+        return Control(name, float(margin.mean()), mi.mean_interval(margin, seed=seed))
+
     swapped = [observed.rows(observed.test, "role_swapped", right=side, single=True) for side in (True, False)]
     judge(
         Evidence(
@@ -83,6 +104,15 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
                     "the same text with another target: attention to the place, not to the number",
                     float(other_target.mean()),
                     mi.mean_interval(other_target, seed=seed),
+                ),
+                left("repetition: the equal number in another role", swapped[0], observed.to_rival[swapped[1]]),
+                *(
+                    left(
+                        f"the {digit} digit alone: another target that shares it",
+                        right[same],
+                        observed.to_target[edited[same]],
+                    )
+                    for digit, same in shared.items()
                 ),
             ),
             selected=measured.head_names(off.selected),

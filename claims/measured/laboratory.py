@@ -142,6 +142,18 @@ class Laboratory:
             raise mi.PreconditionUnmet(
                 f"the best probe at ` (` reads the verdict with accuracy {reads:.2f}; {PROBE_READS} is needed"
             )
+        apart = {
+            "role-swapped pairs": probing.role_swapped(probing.scores),
+            "foils": probing.against(probing.scores, "foil"),
+            "where the tens digit is shared": probing.sharing(probing.scores, "tens")[0],
+            "where the last digit is shared": probing.sharing(probing.scores, "last")[0],
+        }
+        found = {name: float(accuracy[:, best].mean()) for name, accuracy in apart.items() if len(accuracy)}
+        if short := ", ".join(f"{name} {value:.2f}" for name, value in found.items() if not value >= PROBE_READS):
+            raise mi.PreconditionUnmet(
+                f"what the best probe at ` (` reads is repetition or a digit, not the verdict: {short}; "
+                f"{PROBE_READS} is needed of each"
+            )
 
 
 def open_lab(subject: Subject, *, n_problems: int, seed: int, folder: Path | None) -> Laboratory:

@@ -5,10 +5,10 @@ climb       find the rung, on the test half
 by_kind     V of right attempts beside V of wrong ones, by kind
 
 Two axes. Says it: at least SAYS of the right and of the wrong attempts (target_edited, incorrect, foil) get the right
-remark. By role: AUC of at least TELLS on target_edited and foils, and in every wording more than ROLE of the gap of
-target-edited pairs is left on role-swapped pairs, in which both numbers stand equally often and only the role of the
-result tells right from wrong. verifies = both; latent = by role only; repetition = it tells target-edited attempts
-apart, but not by role; none = the rest.
+remark. By role: AUC of at least TELLS on target_edited, on foils and on wrong attempts that share a digit with the
+target, and in every wording more than ROLE of the gap of target-edited pairs is left on role-swapped pairs, in which
+both numbers stand equally often and only the role of the result tells right from wrong. verifies = both; latent = by
+role only; repetition = it tells target-edited attempts apart, but not by role; none = the rest.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ class Ladder:
         """Raise PreconditionUnmet unless the subject tells right from wrong by role."""
         if not self.by_role:
             shares = ", ".join(f"{w} {s:.2f}" for w, (s, _) in self.figures["role share [95 %]"].items())
+            shared = self.figures["AUC where a digit is shared"].items()
+            blind = "".join(
+                f"; AUC {auc:.2f} where the {digit} digit is shared" for digit, auc in shared if auc < TELLS
+            )
             raise mi.PreconditionUnmet(
                 f"{self.rung}: a mechanism of verification needs a model that tells right from wrong by role; AUC "
                 f"{self.figures['AUC']['target_edited']:.2f} on target-edited pairs, share of their gap left by role: "
-                f"{shares}"
+                f"{shares}{blind}"
             )
 
 
@@ -70,6 +74,14 @@ def by_kind(observed: Observations, v: np.ndarray) -> dict[str, tuple[np.ndarray
         sides = [observed.rows(test, "role_swapped", right=side, wording=wording) for side in (True, False)]
         found[f"role_swapped, {wording}"] = (v[sides[0]], v[sides[1]])
     return found
+
+
+def sharing(observed: Observations, v: np.ndarray, digit: str) -> tuple[np.ndarray, np.ndarray]:
+    """V of right attempts of the test half, and of wrong ones that share a digit ("tens" or "last") with the target."""
+    fact = {"tens": "shares_tens", "last": "shares_last_digit"}[digit]
+    rows = observed.rows(observed.test, *WRONG)
+    shared = np.array([getattr(observed.sited[i].transcript, fact) for i in rows], dtype=bool)
+    return v[observed.rows(observed.test, "correct")], v[rows[shared]]
 
 
 def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
@@ -92,7 +104,9 @@ def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
         )
         for side in (True, False)
     }
-    tells = auc["target_edited"] >= TELLS and auc["foil"] >= TELLS
+    digits = {digit: sharing(observed, v, digit) for digit in ("tens", "last")}
+    shared = {digit: pair_auc(*sides) for digit, sides in digits.items() if len(sides[1])}
+    tells = min(auc["target_edited"], auc["foil"], *shared.values()) >= TELLS
     by_role = tells and gap(*kinds["target_edited"]) > 0 and all(low > ROLE for _, (low, _) in role.values())
     rung: Rung
     if by_role:
@@ -104,6 +118,7 @@ def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
         SENTENCES[rung],
         {
             "AUC": auc,
+            "AUC where a digit is shared": shared,
             "gap of target-edited pairs, nats": float(whole.mean()),
             "role share [95 %]": {wording: (value, list(interval)) for wording, (value, interval) in role.items()},
             "get the right remark": said | said_of_roles,

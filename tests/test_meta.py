@@ -1,0 +1,102 @@
+"""The suite on models in which verification is planted: it finds what is there, all of it, and nothing else.
+
+What is true of each variant stands in tests/planted/; here stands what the suite must say of it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from audit import Audited, audit, deviations, matches
+from planted import TRUTH, planted, save
+from test_suite import report_in, run
+
+from reports.schema import read_report
+
+HOLDS, TOO_LITTLE = ("holds", ""), ("refuted", "the effect stays below")
+FEW = 32  # problems: 16 to judge on, the fewest of which anything is said
+ENOUGH = 72  # of an accuracy of 1 the interval stays above 0.9 with 36 to judge on
+
+# Which cases of which variant are measured, on how many problems, and what must come out.
+READ = ("behaviour.*", "probe.*", "lens.*", "values.clusters*")
+MOVED = ("heads.*", "values.ablation_lens*")
+EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
+    (
+        "planted",
+        ENOUGH,
+        READ,
+        {
+            "lens.success_midlayers[last_digit/*": TOO_LITTLE,  # the words are written at ` (`
+            "probe.decodable[open_paren]@as_published": TOO_LITTLE,  # ` (` learns of it in layer 3 of 0 to 5
+            "probe.decodable[open_paren/almost_every_layer]": TOO_LITTLE,
+            "probe.unembeds*@as_published": ("inconclusive", "straddles"),  # 72 attempts leave its column full of noise
+            "*": HOLDS,
+        },
+    ),
+    ("planted", FEW, MOVED, {"*": HOLDS}),
+    # What the value vectors name is no more than their direction.
+    ("implied", FEW, ("values.clusters[*]",), {"*": ("refuted|inconclusive", "stays below 0.1|straddles")}),
+    # The verifiers are not needed, for others stand in, but they suffice. Of what the success vectors write two thirds
+    # go with them: it is three times what it takes.
+    (
+        "redundant",
+        FEW,
+        ("heads.a*", "heads.rescue[role_swapped]", "heads.s*"),
+        {"heads.ablation_disables*": TOO_LITTLE, "*": HOLDS},
+    ),
+    # They attend as verifiers do, and nothing comes of it.
+    ("decoy", FEW, ("heads.*",), {"heads.attend_target*": HOLDS, "*": TOO_LITTLE}),
+    # It says `not` always. Its heads attend to the target, its result knows whether it is right, its ` (` does not.
+    (
+        "mute",
+        FEW,
+        ("behaviour.verifies", "heads.attend_target", "probe.decodable[*/almost_every_layer]", "heads.rescue*"),
+        {
+            "behaviour.verifies": TOO_LITTLE,
+            "heads.attend_target": HOLDS,
+            "probe.decodable[last_digit*": HOLDS,
+            "probe.decodable[open_paren*": TOO_LITTLE,
+            "heads.rescue*": ("not_applicable", "^none: "),
+        },
+    ),
+]
+
+
+@cache
+def found(variant: str, n_problems: int, only: tuple[str, ...]) -> dict[str, Audited]:
+    return audit(planted(variant), n_problems=n_problems, only=only)
+
+
+@pytest.mark.parametrize(
+    ("variant", "n_problems", "only", "table"), EXPECTED, ids=[f"{one[0]}-{one[2][0]}" for one in EXPECTED]
+)
+def test_what_is_there_is_found(variant, n_problems, only, table):
+    """Every claim comes out as the variant's truth says, in both tiers, for the reason that is true of it."""
+    assert deviations(found(variant, n_problems, only), table) == []
+
+
+def test_exactly_the_planted_heads_are_found():
+    """The heads that the claims select are the verifiers, neither more nor fewer, and hundreds of sets stand beside."""
+    named = {f"L{layer}H{head}" for layer, head in TRUTH["planted"].verifiers}
+    for label, audited in found("planted", FEW, MOVED).items():
+        if matches(label, ["heads.*"]) and "@" not in label:
+            assert set(audited.evidence.selected) == named, label
+            assert audited.evidence.distinct >= 300, label
+
+
+def test_what_the_verifiers_carry_is_all_of_it():
+    """Without them all of the gap is gone, and they alone bring all of it back: both shares are one, neither is two."""
+    for label, audited in found("planted", FEW, MOVED).items():
+        if matches(label, ["heads.ablation_disables[*/zero]", "heads.ablation_disables[*/resample]", "heads.rescue*"]):
+            assert audited.evidence.effect == pytest.approx(1, abs=0.1), label
+
+
+def test_a_run_says_the_same(tmp_path: Path):
+    """`pytest claims/` gives a planted checkpoint, which it does not tell from others, the verdicts of `audit`."""
+    done = run("--model", save(tmp_path / "mute", "mute"), "--tier", "audited", "--report-dir", tmp_path)
+    assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
+    reported = {finding.label: finding.verdict for finding in read_report(report_in(tmp_path)).findings}
+    expected = found("mute", FEW, EXPECTED[-1][2])
+    assert {label: reported[label] for label in expected} == {label: one.verdict for label, one in expected.items()}

@@ -1,0 +1,139 @@
+"""The suite on models that do what verification can be taken for: none of its audited claims may hold on them.
+
+Nor is that enough: the reason must be the right one. Repetition is to be called so, and a digit by its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from itertools import product
+
+import pytest
+from _pytest.mark import ParameterSet
+from audit import Audited, audit, deviations
+from planted import planted
+from untrained import save
+
+from fixtures.checkpoints import resolve
+from fixtures.loading import load
+
+N_PROBLEMS = 32
+CLAIMS = (
+    "behaviour.verifies", "heads.ablation_disables", "heads.attend_target", "heads.rescue", "heads.silence_values",
+    "lens.success_midlayers", "probe.decodable", "probe.unembeds", "values.ablation_lens", "values.clusters",
+)  # fmt: skip
+AUDITED = (*(f"{claim}[*]" for claim in CLAIMS), "behaviour.verifies", "heads.attend_target")
+SEEDS = {"tens": 2}  # problems on which a look at that digit alone tells most pairs apart
+
+# By variant: for the first claim that matches, the verdict and what stands in the reasons (regular expressions).
+CANNOT = ("refuted", "the effect stays below")
+REPETITION = {
+    "behaviour.verifies": CANNOT,
+    "heads.attend_target": ("refuted|not_applicable", "role|repetition"),
+    "probe.decodable*": ("refuted", "repetition: 0.75 of role-swapped pairs"),
+    "*": ("not_applicable", "repetition|role"),
+}
+NOTHING = {
+    "behaviour.verifies": CANNOT,
+    "heads.attend_target": CANNOT,
+    "probe.decodable*": CANNOT,
+    "probe.unembeds*": ("not_applicable", "the best probe at ` \\(` reads the verdict with accuracy"),
+    "values.clusters*": ("not_applicable", "the best probe at ` \\(` reads the verdict with accuracy"),
+    "*": ("not_applicable", "^none: "),
+}
+EXPECTED = {
+    "repetition": REPETITION,
+    "seen": REPETITION
+    | {
+        "heads.attend_target": CANNOT,  # not more than any number to its mentions
+        "probe.decodable*": ("refuted", "repetition: 0.75 of role-swapped pairs.*repetition: 0.75 against foils"),
+    },
+    "tens": {
+        "behaviour.verifies": ("refuted|inconclusive", "tens digit alone"),  # 16 problems are few to tell it apart
+        "*": ("refuted|not_applicable", "tens digit"),
+    },
+    "last_digit": {"*": ("refuted|not_applicable", "last digit")},
+    **dict.fromkeys(
+        ("order_first", "order_last"),
+        REPETITION | {"heads.attend_target": ("inconclusive", "attention to the place, not to the number")},
+    ),
+    **dict.fromkeys(("constant", "shuffled", "untrained"), NOTHING),
+}
+
+# Where a claim is known to be at fault. Each is a test that fails until it is mended, and then says that it passes.
+BY_ROLE = ("heads.ablation_disables", "heads.rescue", "heads.silence_values", "lens.success_midlayers",
+           "values.ablation_lens")  # fmt: skip
+FAULTS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = []
+# What is taken in: the same claims as published, on which these hold.
+HELD = {
+    "heads.ablation_disables", "heads.attend_target", "heads.silence_values", "lens.success_midlayers",
+    "values.ablation_lens[valid]", "values.ablation_lens[valid+invalid]",
+}  # fmt: skip
+TAKEN_IN = {
+    "repetition": HELD,
+    "seen": HELD,
+    "tens": HELD,
+    "last_digit": HELD,
+    "order_first": HELD - {"heads.silence_values"},
+    "constant": set(),
+}
+PUBLISHED = ("heads.*@as_published", "lens.*@as_published", "values.ablation_lens*@as_published")  # quickly measured
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Audited]]:
+    """Every audited case on a variant, and some as published."""
+
+    @cache
+    def measure(variant: str) -> dict[str, Audited]:
+        if variant == "untrained":
+            folder = save(tmp_path_factory.mktemp("models") / variant)
+            subject = load(resolve(str(folder)), device="cpu", dtype="float32")
+        else:
+            subject = planted(variant)
+        return audit(subject, n_problems=N_PROBLEMS, seed=SEEDS.get(variant, 0), only=(*AUDITED, *PUBLISHED))
+
+    return measure
+
+
+def pairs() -> list[ParameterSet]:
+    """Every variant and claim, those with a known fault marked."""
+    found = []
+    for variant, claim in product(EXPECTED, CLAIMS):
+        why = [reason for variants, claims, reason in FAULTS if variant in variants and claim in claims]
+        found.append(pytest.param(variant, claim, marks=[pytest.mark.xfail(reason=why[0], strict=True)] if why else []))
+    return found
+
+
+@pytest.mark.parametrize(("variant", "claim"), pairs())
+def test_nothing_holds_and_the_reason_is_right(found, variant, claim):
+    """No audited case of the claim holds, and why is true of the variant."""
+    cases = {
+        label: one for label, one in found(variant).items() if label.partition("[")[0] == claim and "@" not in label
+    }
+    assert cases
+    assert deviations(cases, EXPECTED[variant]) == []
+
+
+@pytest.mark.parametrize("variant", TAKEN_IN)
+def test_the_published_protocol_is_taken_in(found, variant):
+    """As published, claims hold on models that do not verify: what the audited tier is there for."""
+    held = {label.removesuffix("@as_published") for label, one in found(variant).items()
+            if label.endswith("@as_published") and one.verdict == "holds"}  # fmt: skip
+    assert held == TAKEN_IN[variant]
+
+
+@pytest.mark.real_model
+@pytest.mark.skipif(
+    not os.environ.get("NATURAL_DECOY"),
+    reason="set NATURAL_DECOY to a .gguf file or a folder of a model that is known not to verify",
+)
+def test_nothing_holds_on_a_natural_decoy():
+    """A real model that says one thing after every attempt (SmolLM2-135M-Instruct) verifies nothing, whatever its
+    heads attend to and its residual stream contains.
+    """
+    subject = load(resolve(os.environ["NATURAL_DECOY"]), device="cpu")
+    found = audit(subject, n_problems=N_PROBLEMS, only=AUDITED)
+    assert {label for label, one in found.items() if one.verdict == "holds"} == set()
