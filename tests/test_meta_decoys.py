@@ -11,7 +11,6 @@ from functools import cache
 from itertools import product
 
 import pytest
-from _pytest.mark import ParameterSet
 from audit import Audited, audit, deviations
 from planted import planted
 from untrained import save
@@ -57,15 +56,12 @@ EXPECTED = {
     "last_digit": {"*": ("refuted|not_applicable", "last digit")},
     **dict.fromkeys(
         ("order_first", "order_last"),
-        REPETITION | {"heads.attend_target": ("inconclusive", "attention to the place, not to the number")},
+        REPETITION | {"heads.attend_target": ("refuted", "target that shares it")},  # to a place, whatever stands there
     ),
     **dict.fromkeys(("constant", "shuffled", "untrained"), NOTHING),
 }
 
-# Where a claim is known to be at fault. Each is a test that fails until it is mended, and then says that it passes.
-BY_ROLE = ("heads.ablation_disables", "heads.rescue", "heads.silence_values", "lens.success_midlayers",
-           "values.ablation_lens")  # fmt: skip
-FAULTS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = []
+
 # What is taken in: the same claims as published, on which these hold.
 HELD = {
     "heads.ablation_disables", "heads.attend_target", "heads.silence_values", "lens.success_midlayers",
@@ -98,16 +94,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str,
     return measure
 
 
-def pairs() -> list[ParameterSet]:
-    """Every variant and claim, those with a known fault marked."""
-    found = []
-    for variant, claim in product(EXPECTED, CLAIMS):
-        why = [reason for variants, claims, reason in FAULTS if variant in variants and claim in claims]
-        found.append(pytest.param(variant, claim, marks=[pytest.mark.xfail(reason=why[0], strict=True)] if why else []))
-    return found
-
-
-@pytest.mark.parametrize(("variant", "claim"), pairs())
+@pytest.mark.parametrize(("variant", "claim"), list(product(EXPECTED, CLAIMS)))
 def test_nothing_holds_and_the_reason_is_right(found, variant, claim):
     """No audited case of the claim holds, and why is true of the variant."""
     cases = {
