@@ -1,6 +1,6 @@
 """Many continuations at once are those that `generate` of transformers writes one intervention at a time."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -16,15 +16,18 @@ from mechinterp import (
     everywhere,
     generate,
     last,
+    maybe,
     pad,
     since,
     when_last_is,
 )
-from tests.conftest import VOCAB
+from mechinterp.interventions import parts
+from tests.conftest import VOCAB, tiny_subject
 
 LENGTHS = (5, 8, 5, 11)
 STOP = [*range(40, 52)]  # an eighth of the vocabulary, so that rows stop at different steps
 NEW = 12
+AT = [[4, 6, 7], [7, 8, 9], [0, 5, 6], [10, 11, 13]]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def one_by_one(subject, prompts, interventions, scope, stop=STOP):
     batch = pad(subject, prompts)
     texts = [[] for _ in prompts]
     for one in interventions:
-        with one.on(subject, scope) if one else nullcontext():
+        with ExitStack() as stack:
+            for part in parts(one):
+                stack.enter_context(part.on(subject, maybe(scope)))  # a text may end before
             made = subject.model.generate(
                 **batch.for_generate(), do_sample=False, max_new_tokens=NEW, eos_token_id=stop, pad_token_id=0
             )
@@ -58,7 +63,7 @@ interventions = st.one_of(
 )
 scopes = st.sampled_from([
     everywhere, last, since([4, 7, 4, 10]), since([9, 12, 6, 11]), since([0, 3, 2, 8]),
-    at([[4, 6, 7], [7, 8, 9], [0, 5, 6], [10, 11, 13]]), when_last_is(range(20, 60)),
+    at(AT), when_last_is(range(20, 60)),
 ])  # fmt: skip
 
 
@@ -68,6 +73,24 @@ def test_one_by_one(tiny, prompts, chosen, scope, max_rows):
     """In any portions, though rows stop at different steps and leave."""
     made = generate(tiny, prompts, chosen, scope=scope, max_new_tokens=NEW, stop=STOP, max_rows=max_rows)
     assert made == one_by_one(tiny, prompts, chosen, scope)
+
+
+@settings(max_examples=10)
+@given(
+    chosen=st.lists(st.tuples(heads, neurons, st.integers(0, 9), st.booleans()), min_size=1, max_size=4),
+    max_rows=st.sampled_from([None, 1, 3, 7]),
+)
+def test_values_and_tuples(qwen, prompts, chosen, max_rows):
+    """Slot by slot, in the prompts and in what is written, several interventions at once."""
+    made = []
+    for some_heads, some_neurons, seed, both in chosen:
+        generator = torch.Generator().manual_seed(seed)
+        of_heads = {layer: torch.randn(4, 3, 4, 8, generator=generator) for layer, _ in some_heads}
+        of_neurons = {layer: torch.randn(48, generator=generator) for layer, _ in some_neurons}
+        one = AblateHeads(some_heads, of_heads)
+        made.append((one, AblateNeurons(some_neurons, of_neurons), Steer(1, torch.ones(32))) if both else one)
+    found = generate(qwen, prompts, made, scope=at(AT), max_new_tokens=NEW, stop=STOP, max_rows=max_rows)
+    assert found == one_by_one(qwen, prompts, made, at(AT))
 
 
 def test_stopped_rows_leave(qwen, prompts):
@@ -82,6 +105,20 @@ def test_stopped_rows_leave(qwen, prompts):
     assert len(steps) == next((i for i, n in enumerate(needed) if n == 0), NEW)
     assert all(n <= r <= n / (1 - 1 / 8) + 1 for n, r in zip(needed[: len(steps)], steps, strict=True))
     assert steps[-1] < steps[0]
+
+
+@pytest.mark.parametrize("named", ["tokenizer", "config", "generation_config"])
+def test_every_end_token(prompts, named):
+    """A text ends at whatever end token the tokenizer, the configuration or the generation configuration names."""
+    subject = tiny_subject("qwen2")
+    (whole,) = generate(subject, prompts[:1], [None], scope=last, max_new_tokens=NEW, stop=[])[0]
+    ends = whole[3]
+    if named == "tokenizer":
+        subject.tokenizer.eos_token = f"w{ends}"
+    else:
+        getattr(subject.model, named).eos_token_id = [2, ends]
+    (text,) = generate(subject, prompts[:1], [None], scope=last, max_new_tokens=NEW)[0]
+    assert text == whole[: whole.index(ends) + 1]
 
 
 def test_sampling(qwen, prompts):
