@@ -130,7 +130,7 @@ def test_nearest_tokens():
         enumerate([p.replace("▁", " ") for p in pieces] + [""] * (VOCAB - 82))
     )
     for k in (0, VOCAB + 1):
-        with pytest.raises(MechinterpError, match=f"k = {k}"):
+        with pytest.raises(MechinterpError, match="nearest_tokens: k"):
             nearest_tokens(subject, subject.anatomy.norm.weight[None], k=k)
 
 
