@@ -107,7 +107,7 @@ class TestBatches:
                 return torch.cat([prepared.run(some, metric) for some in batches], dim=1)
             return torch.cat([sweep(subject, ids, some, metric, scope=scope) for some in batches], dim=1)
 
-        found = timed(benchmark, run, rounds=7 if model == "r1" else 1, what=what)
+        found = timed(benchmark, run, rounds=3 if model == "r1" else 1, what=what)
         agree(found, sweep(subject, ids, sets, metric, scope=scope))
 
 

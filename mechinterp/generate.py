@@ -101,8 +101,8 @@ def generate(
                     new = _choose(logits, temperature, chances[decoder.prompt, step])
                     live = ~decoder.stopped
                     written = torch.stack([decoder.prompt, decoder.under, new])[:, live]
-                    for prompt, column, token in written.T.tolist():
-                        texts[prompt][column].append(token)
+                    for prompt, number, token in written.T.tolist():
+                        texts[prompt][number].append(token)
                     decoder.stopped |= torch.isin(new, ending)
                     if step + 1 == max_new_tokens or decoder.stopped.all():
                         break
@@ -229,11 +229,11 @@ def _portions(
 ) -> Iterator[tuple[list[int], Sequence[int]]]:
     """Prompts of similar lengths, and interventions, of which all pairs are at most `max_rows`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    columns = min(interventions, max_rows)
-    size = max(1, max_rows // columns)
+    at_once = min(interventions, max_rows)
+    size = max(1, max_rows // at_once)
     for first in range(0, len(order), size):
-        for column in range(0, interventions, columns):
-            yield order[first : first + size], range(column, min(column + columns, interventions))
+        for number in range(0, interventions, at_once):
+            yield order[first : first + size], range(number, min(number + at_once, interventions))
 
 
 def _rows_at_once(subject: Subject, length: int) -> int:

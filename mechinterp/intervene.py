@@ -29,8 +29,8 @@ from mechinterp.replacements import (
     Neuron,
     check_value,
     fit_scope,
-    head_columns,
-    neuron_columns,
+    head_features,
+    neuron_features,
     one_place_a_slot,
     steering_vector,
 )
@@ -81,8 +81,8 @@ def ablate_heads(
         InstrumentError: when the block ends, a position that no pass has reached, or an edit that never fired,
             unless the scope is a `maybe`.
     """
-    columns = head_columns(subject, heads)
-    with _edit_inputs(subject, subject.anatomy.o_proj, columns, values, scope, "heads") as edit:
+    features = head_features(subject, heads)
+    with _edit_inputs(subject, subject.anatomy.o_proj, features, values, scope, "heads") as edit:
         yield edit
 
 
@@ -103,8 +103,8 @@ def ablate_neurons(
     Raises:
         MechinterpError, InstrumentError: as `ablate_heads`.
     """
-    columns = neuron_columns(subject, neurons)
-    with _edit_inputs(subject, subject.anatomy.down_proj, columns, values, scope, "neurons") as edit:
+    features = neuron_features(subject, neurons)
+    with _edit_inputs(subject, subject.anatomy.down_proj, features, values, scope, "neurons") as edit:
         yield edit
 
 
@@ -141,20 +141,20 @@ def steer(
 def _edit_inputs(
     subject: Subject,
     module_of: Callable[[int], nn.Linear],
-    columns: Mapping[int, list[int]],
+    features: Mapping[int, list[int]],
     values: Mapping[int, Tensor] | None,
     scope: Scope,
     what: str,
 ) -> Iterator[Edit]:
-    """Replace columns of the inputs of linear modules: the one mechanism behind heads and neurons."""
-    given = {} if values is None else {layer: check_value(subject, values, layer, what) for layer in columns}
+    """Replace some of the inputs of linear modules: the one mechanism behind heads and neurons."""
+    given = {} if values is None else {layer: check_value(subject, values, layer, what) for layer in features}
     for layer, new in given.items():
         fit_scope(scope, new, f"values for the {what} of layer {layer}")
     with ExitStack() as stack:
-        aim = stack.enter_context(_aiming(subject, scope, columns))
+        aim = stack.enter_context(_aiming(subject, scope, features))
 
         def hook(layer: int) -> Callable[..., Any]:
-            which, new = torch.tensor(columns[layer]), given.get(layer)
+            which, new = torch.tensor(features[layer]), given.get(layer)
 
             def replace(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
                 inputs = args[0]  # (B, T, features)
@@ -169,13 +169,13 @@ def _edit_inputs(
                 elif new.ndim == 1:
                     put = new.to(inputs)[on]
                 else:
-                    put = new.to(inputs)[rows, slots][:, on]  # (edited, columns)
+                    put = new.to(inputs)[rows, slots][:, on]  # (edited, features)
                 inputs[rows[:, None], places[:, None], on] = put
                 return (inputs, *args[1:])
 
             return replace
 
-        for layer in columns:
+        for layer in features:
             stack.callback(module_of(layer).register_forward_pre_hook(hook(layer)).remove)
         yield aim.edit
 

@@ -1,8 +1,8 @@
 """What an intervention puts where, checked against a model.
 
 Head, Neuron     (layer, head) and (layer, neuron)
-head_columns     by layer, the inputs of `o_proj` that are the outputs of these heads
-neuron_columns   by layer, the inputs of `down_proj` that are these neurons
+head_features     by layer, the inputs of `o_proj` that are the outputs of these heads
+neuron_features   by layer, the inputs of `down_proj` that are these neurons
 check_value      what replaces them in one layer, as a flat tensor
 fit_scope        refuses values slot by slot under a scope that does not say which slot goes where
 one_place_a_slot the same of what a scope has said
@@ -27,31 +27,31 @@ Head = tuple[int, int]
 Neuron = tuple[int, int]
 
 
-def head_columns(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]]:
+def head_features(subject: Subject, heads: Iterable[Head]) -> dict[int, list[int]]:
     """Raises MechinterpError for no heads, or one that the model does not have."""
     check_subject(subject)
     anatomy = subject.anatomy
-    columns: dict[int, list[int]] = defaultdict(list)
+    features: dict[int, list[int]] = defaultdict(list)
     for layer, head in sorted(pairs(heads, "heads")):
         anatomy.check_head(layer, head)
-        columns[layer] += range(head * anatomy.d_head, (head + 1) * anatomy.d_head)
-    return _some(columns, "heads")
+        features[layer] += range(head * anatomy.d_head, (head + 1) * anatomy.d_head)
+    return _some(features, "heads")
 
 
-def neuron_columns(subject: Subject, neurons: Iterable[Neuron]) -> dict[int, list[int]]:
+def neuron_features(subject: Subject, neurons: Iterable[Neuron]) -> dict[int, list[int]]:
     """Raises MechinterpError for no neurons, or one that the model does not have."""
     check_subject(subject)
-    columns: dict[int, list[int]] = defaultdict(list)
+    features: dict[int, list[int]] = defaultdict(list)
     for layer, neuron in sorted(pairs(neurons, "neurons")):
         subject.anatomy.check_neuron(layer, neuron)
-        columns[layer].append(neuron)
-    return _some(columns, "neurons")
+        features[layer].append(neuron)
+    return _some(features, "neurons")
 
 
-def _some(columns: dict[int, list[int]], what: str) -> dict[int, list[int]]:
-    if not columns:
+def _some(features: dict[int, list[int]], what: str) -> dict[int, list[int]]:
+    if not features:
         raise MechinterpError(f"ablate_{what}: no {what} were given; an empty ablation would measure nothing")
-    return columns
+    return features
 
 
 def check_value(subject: Subject, values: Mapping[int, Any], layer: int, what: str) -> Tensor:
@@ -101,7 +101,7 @@ def fit_scope(scope: Scope, new: Tensor, name: str) -> None:
 
 
 def one_place_a_slot(slots: Tensor, new: Tensor, name: str) -> None:
-    """Raises MechinterpError where slots (rows, columns), -1 for none, do not fit values (rows, k, features)."""
+    """Raises MechinterpError where slots (rows, tokens), -1 for none, do not fit values (rows, k, features)."""
     if new.ndim != 3:
         return
     most = int(slots.max())

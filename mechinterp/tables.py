@@ -19,8 +19,8 @@ from mechinterp.positions import At, Scope, bare
 from mechinterp.replacements import (
     check_value,
     fit_scope,
-    head_columns,
-    neuron_columns,
+    head_features,
+    neuron_features,
     one_place_a_slot,
     steering_vector,
 )
@@ -58,20 +58,20 @@ def tables_of(
                 here = Place(part.layer, RESIDUAL)
                 added[here][number] = added[here].get(number, 0) + vector
                 continue
-            for place, columns, values in _replacements(subject, part):
-                if taken[place] & set(columns):
+            for place, features, values in _replacements(subject, part):
+                if taken[place] & set(features):
                     raise MechinterpError(f"a tuple of interventions replaces the same in layer {place.layer} twice")
-                taken[place].update(columns)
+                taken[place].update(features)
                 known = replaced.setdefault((place, id(values)), _Replaced(values))
-                known.columns[number] += columns
+                known.features[number] += features
     for place, vectors in added.items():
         add(place, vectors, None, torch.stack(list(vectors.values())))
     for (place, _), these in replaced.items():
         new = _checked(subject, place, these.values, scope, slots)
-        chosen = torch.zeros(len(these.columns), place.reader(subject.anatomy).in_features, dtype=torch.bool)
-        for row, columns in zip(chosen, these.columns.values(), strict=True):
-            row[columns] = True
-        add(place, these.columns, chosen, new)
+        chosen = torch.zeros(len(these.features), place.reader(subject.anatomy).in_features, dtype=torch.bool)
+        for row, features in zip(chosen, these.features.values(), strict=True):
+            row[features] = True
+        add(place, these.features, chosen, new)
     return tables
 
 
@@ -80,17 +80,17 @@ class _Replaced:
     """By number of the intervention, the inputs of one place that it replaces by these values."""
 
     values: Tensor | None
-    columns: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    features: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
 def _replacements(
     subject: Subject, part: AblateHeads | AblateNeurons
 ) -> Iterator[tuple[Place, list[int], Tensor | None]]:
     if isinstance(part, AblateHeads):
-        kind, columns = HEADS, head_columns(subject, part.heads)
+        kind, features = HEADS, head_features(subject, part.heads)
     else:
-        kind, columns = NEURONS, neuron_columns(subject, part.neurons)
-    for layer, these in columns.items():
+        kind, features = NEURONS, neuron_features(subject, part.neurons)
+    for layer, these in features.items():
         if part.values is not None and (not isinstance(part.values, Mapping) or part.values.get(layer) is None):
             check_value(subject, part.values, layer, KINDS[kind])  # says what there is
         yield Place(layer, kind), these, None if part.values is None else part.values[layer]
