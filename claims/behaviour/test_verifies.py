@@ -13,7 +13,7 @@ import mechinterp as mi
 from claims import measured
 from claims.claim import PAPER, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import TELLS, WRONG
+from claims.measured.bars import TELLS
 from mechinterp import Control, Draws, Evidence, Threshold
 from mechinterp.nulls import MOST
 
@@ -81,10 +81,8 @@ def exchanged(kinds: dict[str, tuple[np.ndarray, np.ndarray]], n: int, seed: int
 def digit_rival(lab: measured.Laboratory, digit: str) -> Control:
     """A model that compares one digit only cannot tell a right attempt from a wrong one that shares it."""
     observed = lab.observed
-    fact = {"tens": "shares_tens", "last": "shares_last_digit"}[digit]
     right = lab.v[observed.rows(observed.test, "correct")]
-    rows = observed.rows(observed.test, *WRONG)
-    rows = rows[[getattr(observed.sited[i].transcript, fact) for i in rows]]
+    rows = observed.sharing(observed.test, digit)
     place = np.searchsorted(observed.test.problems, observed.problem[rows])
 
     def excess(problems: np.ndarray) -> float:

@@ -79,11 +79,7 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
     )
     sets = mi.matched_head_sets(heads, off.written, draws=MOST, seed=seed, exclude=off.attending)
     null = [measured.over_heads(more[right], one).mean() for one in sets.sets]
-    texts = [observed.sited[i].transcript for i in edited]
-    shared = {
-        "tens": np.array([t.shares_tens for t in texts]),
-        "last": np.array([t.shares_last_digit for t in texts]),
-    }
+    shared = {digit: np.isin(edited, observed.sharing(observed.test, digit)) for digit in ("tens", "last")}
 
     def left(name: str, rows: np.ndarray, elsewhere: Tensor) -> Control:
         """Of the attention to the target, what is not paid elsewhere: more than ROLE of it must be left."""

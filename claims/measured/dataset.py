@@ -1,5 +1,6 @@
 """What every subject is examined on. No torch here.
 
+halves         which problems are fitted on and which are judged on
 the_attempts   the attempts of a seed
 dataset_hash   which attempts these were
 """
@@ -20,15 +21,21 @@ FAILED = (1, 2)
 """Failed attempts before the one to be judged."""
 
 
+def halves(n_problems: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the problems of the fit half and of the test half, each ascending."""
+    shuffled = np.random.default_rng(seed).permutation(n_problems)
+    return np.sort(shuffled[: n_problems // 2]), np.sort(shuffled[n_problems // 2 :])
+
+
 def the_attempts(n_problems: int, seed: int) -> list[Transcript]:
     """What every subject is examined on, problem by problem.
 
-    Of the fit half (see `observe`) one role-swapped pair a problem is kept, in another wording each time: enough to
+    Of the fit half one role-swapped pair a problem is kept, in another wording each time: enough to
     fit on. The test half has all of them.
     """
     problems = make_problems(n_problems, seed=seed, size=SIZE, foils=True)
     attempts = make_attempts(problems, seed=seed, failed=FAILED)
-    on_fit = np.sort(np.random.default_rng(seed).permutation(n_problems)[: n_problems // 2])
+    on_fit, _ = halves(n_problems, seed)
     turn = {problems[number].id: place for place, number in enumerate(on_fit)}
     wordings = list(dict.fromkeys(t.wording for t in attempts if t.kind == "role_swapped"))
     return [

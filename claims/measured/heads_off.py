@@ -22,7 +22,7 @@ from torch import Tensor
 import mechinterp as mi
 from claims.measured.bars import ATTENDS, PAIRS, SWEEP_PAIRS
 from claims.measured.observations import Observations
-from claims.measured.once import once
+from claims.measured.once import kept, once
 from claims.measured.remarks import Remarks
 from claims.measured.value_vectors import ValueVectors
 from fixtures.task.sites import Sited
@@ -56,6 +56,7 @@ class HeadsOff:
     swept: dict[tuple[str, str, str], list[np.ndarray]] = field(default_factory=dict, repr=False)
     sides: dict[tuple[str, str, tuple[Head, ...]], Sides] = field(default_factory=dict, repr=False)
     sets: dict[tuple[str, str], mi.HeadSets] = field(default_factory=dict, repr=False)
+    captured: dict[tuple[str, str], dict[int, Tensor]] = field(default_factory=dict, repr=False)
 
     @once
     def mass(self) -> Tensor:
@@ -99,14 +100,14 @@ class HeadsOff:
                 found[name, side] = mi.prepare(self.subject, [one.input_ids for one in sited], scope=scope)
         return found
 
-    @once
-    def outputs(self) -> dict[tuple[str, str], dict[int, Tensor]]:
-        """By pairs and side: what every head reads out at the edited places, by layer (problems, k, heads, d_head)."""
-        return {
-            (name, side): self._captured(sited)
-            for name in PAIRS
-            for side, sited in zip(("right", "wrong"), self.pairs(name), strict=True)
-        }
+    def outputs(self, name: str, side: str) -> dict[int, Tensor]:
+        """What every head reads out at the edited places of a side of pairs, by layer (problems, k, heads, d_head).
+
+        A side is run when it is first asked for: each is a pass over its prompts.
+        """
+        if (name, side) not in self.captured:
+            self.captured[name, side] = self._captured(self.pairs(name)[side == "wrong"])
+        return self.captured[name, side]
 
     def _captured(self, sited: Sequence[Sited]) -> dict[int, Tensor]:
         prompts, places = [one.input_ids for one in sited], _result(sited)
@@ -122,8 +123,8 @@ class HeadsOff:
                     parts[layer].append(z.cpu())
             return {str(layer): torch.cat(part) for layer, part in parts.items()}
 
-        kept = make() if self.store is None else self.store.tensors(("heads at the result", prompts, places), make)
-        return {int(layer): z for layer, z in kept.items()}
+        found = kept(self.store, ("heads at the result", prompts, places), make)
+        return {int(layer): z for layer, z in found.items()}
 
     @once
     def means(self) -> dict[int, Tensor]:
@@ -138,15 +139,15 @@ class HeadsOff:
         if kind == "mean":
             return self.means
         if kind == "resample":
-            return self.outputs[name, "wrong" if side == "right" else "right"]
+            return self.outputs(name, "wrong" if side == "right" else "right")
         lengths = [len(places) for places in _places(self.pairs(name)[side == "wrong"])]
         other = [_next_alike(lengths, i) for i in range(len(lengths))]
-        return {layer: z[other] for layer, z in self.outputs[name, side].items()}
+        return {layer: z[other] for layer, z in self.outputs(name, side).items()}
 
     def sizes(self, name: str, kind: str) -> Tensor:
         """(layers, n_heads, 2): norm of what each head writes, and of what the ablation changes of it."""
         found = []
-        for layer, z in self.outputs[name, "right"].items():
+        for layer, z in self.outputs(name, "right").items():
             new = self.replacements(name, kind, "right")
             change = z if new is None else z - new[layer]
             written = [mi.head_outputs(self.subject, layer, x).norm(dim=-1).mean((0, 1)).cpu() for x in (z, change)]

@@ -26,7 +26,7 @@ from claims.measured.heads_off import HeadsOff
 from claims.measured.lens_words import Lens
 from claims.measured.naming import Naming
 from claims.measured.observations import Half, Observations, observe
-from claims.measured.once import once
+from claims.measured.once import kept, once
 from claims.measured.probing import Probing
 from claims.measured.rungs import Ladder, climb
 from claims.measured.twin import untrained_twin
@@ -49,8 +49,8 @@ class Laboratory:
     published_probes: dict[str, published.PublishedProbe] = field(default_factory=dict, repr=False)
 
     def kept(self, what: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `make` measures, or measured once; `what` is all that decides it beside subject and code."""
-        return make() if self.store is None else self.store.tensors(what, make)
+        """See `once.kept`."""
+        return kept(self.store, what, make)
 
     @once
     def observed(self) -> Observations:

@@ -15,6 +15,7 @@ from torch import Tensor
 import mechinterp as mi
 from claims.measured.naming import Naming
 from claims.measured.observations import Observations
+from claims.measured.once import kept
 from claims.measured.remarks import Remarks
 from mechinterp import Store, Subject
 
@@ -62,8 +63,7 @@ class Lens:
             label = f"logit lens, layer {layer}"
             return {"p": mi.lens_probability(self.subject, residual, words, progress=label)}
 
-        kept = make() if self.store is None else self.store.tensors(("lens", residual, words), make)
-        return kept["p"].double().numpy()
+        return kept(self.store, ("lens", residual, words), make)["p"].double().numpy()
 
     def v(self, site: str, layers: Sequence[int], remarks: Remarks) -> np.ndarray:
         """(n, layers): V of every attempt as the lens of each layer reads it, in nats."""

@@ -14,7 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from claims.measured.at_sites import run_attempts
-from claims.measured.bars import SITES
+from claims.measured.bars import SITES, WRONG
+from claims.measured.dataset import halves
+from claims.measured.once import kept
 from fixtures.task.sites import Sited, site
 from fixtures.task.transcripts import Transcript
 from mechinterp import MechinterpError, Store, Subject
@@ -90,6 +92,12 @@ class Observations:
         found = np.flatnonzero(chosen)
         return found[np.argsort(self.problem[found], kind="stable")]
 
+    def sharing(self, half: Half, digit: str) -> np.ndarray:
+        """Wrong attempts of a half that share a digit ("tens" or "last") with the target; no role-swapped ones."""
+        fact = {"tens": "shares_tens", "last": "shares_last_digit"}[digit]
+        rows = self.rows(half, *WRONG)
+        return rows[np.array([getattr(self.sited[i].transcript, fact) for i in rows], dtype=bool)]
+
     @property
     def wordings(self) -> tuple[str, ...]:
         """Of the role-swapped pairs."""
@@ -114,8 +122,7 @@ def observe(
     sited = tuple(site(subject.tokenizer, transcript) for transcript in transcripts)
     numbers = {problem: i for i, problem in enumerate(dict.fromkeys(t.problem.id for t in transcripts))}
     problem = np.array([numbers[t.problem.id] for t in transcripts])
-    shuffled = np.random.default_rng(seed).permutation(len(numbers))
-    fit, test = (Half(np.sort(part)) for part in (shuffled[: len(numbers) // 2], shuffled[len(numbers) // 2 :]))
+    fit, test = map(Half, halves(len(numbers), seed))
     on_fit = np.isin(problem, fit.problems)
     kind, wording = (np.array([getattr(t, name) for t in transcripts]) for name in ("kind", "wording"))
     single = _single(problem, kind, wording, fit, test)
@@ -125,7 +132,7 @@ def observe(
         return run_attempts(subject, sited, on_fit, attended, list(candidates))
 
     what = ("observations", [one.input_ids for one in sited], kind.tolist(), on_fit, attended, list(candidates))
-    found = make() if store is None else store.tensors(what, make)
+    found = kept(store, what, make)
     return Observations(
         sited=sited,
         problem=problem,

@@ -1,12 +1,17 @@
 """Measurements that are made when first asked for.
 
 once   a property of an object that is measured once; a failure is remembered too, so that it is not paid for twice
+kept   a measurement that is read from a store, where there is one
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+from mechinterp import Store
 
 T = TypeVar("T")
 
@@ -28,3 +33,8 @@ class once(Generic[T]):
         if failed is not None:
             raise failed
         return value  # type: ignore[return-value]
+
+
+def kept(store: Store | None, what: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` measures, or measured once; `what` is all that decides it beside subject and code."""
+    return make() if store is None else store.tensors(what, make)

@@ -92,13 +92,11 @@ class Probing:
             accuracy (problems with such an attempt, ...) and which problems of the test half these are.
         """
         observed = self.observed
-        rows = observed.rows(observed.test, *WRONG)
-        fact = {"tens": "shares_tens", "last": "shares_last_digit"}[digit]
-        shared = np.array([getattr(observed.sited[i].transcript, fact) for i in rows])
+        rows = observed.sharing(observed.test, digit)
         right = (scores > 0)[observed.rows(observed.test, "correct")]
         found, problems = [], []
         for number, problem in enumerate(observed.test.problems):
-            chosen = rows[shared & (observed.problem[rows] == problem)]
+            chosen = rows[observed.problem[rows] == problem]
             if len(chosen):
                 found.append(right[number] / 2 + (scores[chosen] <= 0).mean(0) / 2)
                 problems.append(number)

@@ -32,14 +32,12 @@ class Remarks:
 
     def log_odds(self, log_p: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
         """V: log-odds of accept over reject in nats, from log-probabilities (n, K) of `tokens`."""
-        at = {token: column for column, token in enumerate(tokens)}
-        ours, theirs = (logsumexp(log_p[:, [at[t] for t in part]], axis=1) for part in (self.accept, self.reject))
+        ours, theirs = (logsumexp(_of(log_p, tokens, part), axis=1) for part in (self.accept, self.reject))
         return ours - theirs
 
     def accepts(self, log_p: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
         """(n,) whether the likeliest token of both sets is one of the accept set."""
-        at = {token: column for column, token in enumerate(tokens)}
-        ours, theirs = (log_p[:, [at[t] for t in part]].max(1) for part in (self.accept, self.reject))
+        ours, theirs = (_of(log_p, tokens, part).max(1) for part in (self.accept, self.reject))
         return ours > theirs
 
     def metric(self) -> mi.Metric:
@@ -73,13 +71,18 @@ def choose_remarks(observed: Observations, subject: mi.Subject, texts: Sequence[
 
     Where the model uses none of a class, the published word stands for it.
     """
-    at = {token: column for column, token in enumerate(observed.candidates)}
     right, wrong = observed.rows(observed.fit, right=True), observed.rows(observed.fit, right=False)
     accept, reject = candidates(subject, texts)
     said = published(subject)
 
     def used(tokens: list[int], rows: np.ndarray) -> tuple[int, ...]:
-        mean = np.exp(observed.log_p[rows][:, [at[t] for t in tokens]]).mean(0)
+        mean = np.exp(_of(observed.log_p[rows], observed.candidates, tokens)).mean(0)
         return tuple(token for token, p in zip(tokens, mean, strict=True) if p >= SAID)
 
     return Remarks(used(accept, right) or said.accept, used(reject, wrong) or said.reject)
+
+
+def _of(log_p: np.ndarray, tokens: Sequence[int], part: Sequence[int]) -> np.ndarray:
+    """Of log-probabilities (n, K) of `tokens`, the columns of some."""
+    at = {token: column for column, token in enumerate(tokens)}
+    return log_p[:, [at[token] for token in part]]

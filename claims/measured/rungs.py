@@ -78,10 +78,7 @@ def by_kind(observed: Observations, v: np.ndarray) -> dict[str, tuple[np.ndarray
 
 def sharing(observed: Observations, v: np.ndarray, digit: str) -> tuple[np.ndarray, np.ndarray]:
     """V of right attempts of the test half, and of wrong ones that share a digit ("tens" or "last") with the target."""
-    fact = {"tens": "shares_tens", "last": "shares_last_digit"}[digit]
-    rows = observed.rows(observed.test, *WRONG)
-    shared = np.array([getattr(observed.sited[i].transcript, fact) for i in rows], dtype=bool)
-    return v[observed.rows(observed.test, "correct")], v[rows[shared]]
+    return v[observed.rows(observed.test, "correct")], v[observed.sharing(observed.test, digit)]
 
 
 def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
