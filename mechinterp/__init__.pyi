@@ -27,7 +27,7 @@ from .passes import Pass
 from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
 from .prepared import Prepared, prepare
 from .probe import LinearProbe, fit_probes
-from .stats import auc, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
+from .stats import auc, equivalence_p, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .store import Store, code_digest, digest
 from .subject import Subject
 from .sweep import sweep
@@ -79,6 +79,7 @@ __all__ = [
     "code_digest",
     "digest",
     "draw_matched",
+    "equivalence_p",
     "everywhere",
     "exceedance_p",
     "fit_probes",

@@ -5,6 +5,7 @@ statistic_interval  95 % interval of any statistic of a set of problems
 share_interval      95 % interval of a mean of numbers between 0 and 1, honest where all are 1
 exceedance_p        p-value of an effect among the effects of matched controls
 paired_p            p-value of a paired difference over problems, by sign flips
+equivalence_p       p-value that a mean, or a paired difference, lies within a margin of 0: two one-sided tests
 auc                 area under the ROC curve
 """
 
@@ -107,6 +108,29 @@ def paired_p(differences: Sequence[float] | np.ndarray, *, seed: int, tried: int
         rng=seeded(seed, "paired_p"),
     )
     return min(1.0, tried * float(result.pvalue))
+
+
+def equivalence_p(values: Sequence[float] | np.ndarray, *, margin: float, tried: int = 1) -> float:
+    """p-value that the mean of one number a problem lies within `margin` of 0, on either side.
+
+    Two one-sided t tests, of which the larger p counts (Schuirmann 1987): "no significant difference" is not "the
+    same". Of paired measurements give the differences; of a mean near m, what it differs from m by. Numbers that are
+    all alike lie within it or not, without doubt.
+
+    Raises:
+        MechinterpError: a margin that is not above 0.
+    """
+    data, tried = number_row(values, "equivalence_p"), whole_number(tried, "equivalence_p: tried", least=1)
+    margin = real_number(margin, "equivalence_p: margin")
+    if margin <= 0:
+        raise MechinterpError(f"equivalence_p: margin: expected more than 0, got {margin:g}")
+    if np.ptp(data) <= 1e-12 * np.abs(data).max():
+        return 0.0 if abs(data.mean()) < margin else 1.0
+    sides = [
+        stats.ttest_1samp(data, bound, alternative=beyond).pvalue
+        for bound, beyond in ((-margin, "greater"), (margin, "less"))
+    ]
+    return min(1.0, tried * float(max(sides)))
 
 
 def auc(labels: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:

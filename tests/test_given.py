@@ -191,6 +191,8 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                      {"effect": REAL, "null": REALS, "tried": WHOLE}),
     "paired_p": (mi.paired_p, {"differences": steps(6), "seed": 3, "tried": 2},
                  {"differences": REALS, "seed": SEED, "tried": WHOLE}),
+    "equivalence_p": (mi.equivalence_p, {"values": steps(6), "margin": 0.5, "tried": 2},
+                      {"values": REALS, "margin": Kind(_spell_real, (*REAL.bad, 0.0, -0.5)), "tried": WHOLE}),
     "rank_correlation": (mi.rank_correlation, {"estimate": steps(2, 4), "exact": steps(2, 4)},
                          {"estimate": REALS, "exact": REALS}),
     # probes, heads, attention

@@ -11,6 +11,7 @@ from scipy import stats
 from mechinterp import (
     MechinterpError,
     auc,
+    equivalence_p,
     exceedance_p,
     mean_interval,
     paired_p,
@@ -247,3 +248,54 @@ def test_refused(compute, names):
     """Too little data, shares that are none and a single class are refused."""
     with pytest.raises(MechinterpError, match=names):
         compute()
+
+
+# Nearly the same.
+
+
+def test_equivalence_by_hand():
+    """The larger of two one-sided t tests, computed from the definition."""
+    data = np.array([0.02, -0.01, 0.05, 0.03, -0.02, 0.04, 0.01, 0.02])
+    error = data.std(ddof=1) / np.sqrt(8)
+    by_hand = [stats.t.sf((data.mean() + 0.06) / error, 7), stats.t.sf((0.06 - data.mean()) / error, 7)]
+    assert equivalence_p(data, margin=0.06) == pytest.approx(max(by_hand), rel=1e-9)
+    assert equivalence_p(data, margin=0.06, tried=3) == pytest.approx(3 * max(by_hand), rel=1e-9)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=30), st.floats(0.05, 2))
+def test_equivalence_is_the_90_percent_interval(data, margin):
+    """p <= .05 says that the t interval at 90 % lies within the margin, and the sign does not matter."""
+    data = np.array(data) + np.linspace(0, 0.1, len(data))
+    low, high = stats.t.interval(0.9, len(data) - 1, data.mean(), stats.sem(data))
+    found = equivalence_p(data, margin=margin)
+    if abs(found - 0.05) > 1e-6:
+        assert (found < 0.05) == (-margin < low and high < margin)
+    assert equivalence_p(-data, margin=margin) == pytest.approx(found)
+
+
+def test_equivalence_is_not_a_lack_of_significance():
+    """Few noisy numbers differ from 0 by nothing that is significant, and are not shown to be near it either."""
+    noisy = np.array([1.0, -1.2, 0.9, -0.8, 0.3])
+    assert stats.ttest_1samp(noisy, 0).pvalue > 0.5
+    assert equivalence_p(noisy, margin=0.15) > 0.3
+
+
+def test_equivalence_at_the_margin():
+    """Of samples whose true mean is the margin, one in twenty is called equivalent at most."""
+    called = [
+        equivalence_p(np.random.default_rng(seed).normal(0.5, 1, size=20), margin=0.5) <= 0.05 for seed in range(600)
+    ]
+    assert np.mean(called) <= 0.075
+
+
+@pytest.mark.parametrize(("value", "p"), [(0.0, 0.0), (0.09, 0.0), (0.1, 1.0), (-0.2, 1.0)])
+def test_equivalence_without_spread(value, p):
+    """Numbers that are all alike are within the margin, or not."""
+    assert equivalence_p([value] * 5, margin=0.1) == p
+
+
+@pytest.mark.parametrize("margin", [0, -0.1, math.nan, math.inf, "x"])
+def test_equivalence_needs_a_margin(margin):
+    """Within nothing there is nothing."""
+    with pytest.raises(MechinterpError, match="margin"):
+        equivalence_p([0.1, 0.2], margin=margin)
