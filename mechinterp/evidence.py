@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from mechinterp.pictures import Picture
+
 Verdict = Literal["holds", "refuted", "inconclusive", "not_applicable", "error", "not_run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Interval = tuple[float, float]
@@ -87,7 +89,11 @@ class Evidence:
         controls: rivals and validity checks.
         noise: by how much the effect moves between attention kernels and batch sizes, in its own unit.
         selected: what was chosen on the fit half (heads, layers, neurons), for how well seeds agree on it.
+        by_problem: each problem's part of the effect, by the problem's id: the effect is their mean. Runs on the same
+            problems are then compared problem by problem. Empty for an effect that is no mean.
         series: named curves worth a picture, such as accuracy by layer.
+        bands: by the name of a curve, an interval at each of its points, such as the random band of a head count.
+        pictures: grids, texts and tables to look at.
         details: anything else a reader needs to redo or doubt the measurement, as JSON values.
     """
 
@@ -100,7 +106,10 @@ class Evidence:
     controls: tuple[Control, ...] = ()
     noise: float = 0.0
     selected: tuple[str, ...] = ()
+    by_problem: dict[str, float] = field(default_factory=dict)
     series: dict[str, list[float]] = field(default_factory=dict)
+    bands: dict[str, list[Interval]] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -186,6 +195,7 @@ def _malformed(evidence: Evidence, threshold: Threshold, family: int) -> str | N
     low, high = evidence.interval
     margins = [value for control in evidence.controls for value in (control.margin, *control.interval)]
     measured = [evidence.effect, low, high, evidence.n, evidence.noise, *evidence.null, *margins]
+    measured += evidence.by_problem.values()
     measured += [] if evidence.p_value is None else [evidence.p_value]
     if not all(math.isfinite(value) for value in measured):
         return "the measurement is not finite"
@@ -203,6 +213,10 @@ def _malformed(evidence: Evidence, threshold: Threshold, family: int) -> str | N
     slack = 1e-6 * max(1.0, abs(evidence.effect))  # rounding, where interval and effect coincide
     if not low - slack <= evidence.effect <= high + slack:
         return f"the effect {evidence.effect:.3g} lies outside its interval [{low:.3g}, {high:.3g}]"
+    if parts := list(evidence.by_problem.values()):
+        mean = sum(parts) / len(parts)
+        if abs(mean - evidence.effect) > 1e-4 * max(1.0, abs(evidence.effect)):  # sums of fp32 differ by less
+            return f"the effect {evidence.effect:.3g} is not the mean {mean:.3g} of its problems' parts"
     return None
 
 

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from mechinterp.evidence import Evidence, Threshold, Verdict, verdict_of
 from reports.fields import Bounds, Details, Number, Strict, Text
+from reports.pictures import Picture, stored
 
 MAX_NULL = 1000
 Tier = Literal["as_published", "audited"]
@@ -57,7 +58,10 @@ def finding_from(evidence: Evidence, threshold: Threshold, *, family: int = 1, *
         ],
         noise=float(evidence.noise),
         selected=list(evidence.selected),
+        by_problem={name: float(part) for name, part in evidence.by_problem.items()},
         series={name: [float(value) for value in curve] for name, curve in evidence.series.items()},
+        bands={name: [(float(low), float(high)) for low, high in band] for name, band in evidence.bands.items()},
+        pictures=stored(evidence.pictures),
         details=evidence.details,
     )
 
@@ -208,12 +212,19 @@ class Finding(Strict):
     """Largest minus smallest effect over the seeds."""
     jaccard: Number = None
     """How well the seeds agree on what they chose: mean of |A and B| / |A or B| over all pairs of seeds."""
+    by_problem: dict[Text, Number] = Field(default_factory=dict)
+    """Each problem's part of the effect, which is their mean, by the problem's id; empty for an effect that is no mean.
+    Runs on the same problems are compared problem by problem."""
     series: dict[Text, list[Number]] = Field(default_factory=dict)
     """Named curves, such as accuracy by layer."""
     series_axis: Text = "layer"
     """What the curves run over. A curve of this name holds the positions; without it they are 0, 1, 2, ..."""
     series_unit: Text = ""
     """What the curves show. If it equals `measure`, the threshold is drawn across them."""
+    bands: dict[Text, list[Bounds]] = Field(default_factory=dict)
+    """By the name of a curve, an interval at each of its points."""
+    pictures: list[Picture] = Field(default_factory=list)
+    """Grids, texts and tables to look at; no verdict depends on them."""
     details: Details = Field(default_factory=dict)
     """Anything else a reader needs to redo or doubt the measurement."""
     seconds: Number = None

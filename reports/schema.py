@@ -9,6 +9,8 @@ Report         one run: what was examined, how, where, and every finding
 SubjectFacts   which checkpoint that was, exactly enough to fetch it again
 FileFacts      one file of it
 Settings       how it was examined
+Acceptance     why a finding stands in a baseline
+Origin         which run it came from
 Environment    on which machine and with which versions
 Finding        see reports.finding
 Ladder         see reports.ladder
@@ -30,10 +32,12 @@ from reports.text import plain
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Acceptance",
     "Environment",
     "FileFacts",
     "Finding",
     "Ladder",
+    "Origin",
     "Report",
     "ReportError",
     "Settings",
@@ -44,7 +48,9 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA_VERSION: Literal["2.0"] = "2.0"
+SCHEMA_VERSION: Literal["2.1"] = "2.1"
+READ = {"2.0", SCHEMA_VERSION}
+"""Formats that are read. 2.1 adds to 2.0 what may be left out: parts by problem, bands, pictures, acceptances."""
 OLDER = {
     "1.0": ", whose p-values and verdicts are of other rules (corrected over the whole suite, one kind of control)"
 }
@@ -80,10 +86,11 @@ def read_report(path: Path | str) -> Report:
         refuse(f"it is not JSON ({error})")
     if not isinstance(data, dict):
         refuse(f"it holds a {type(data).__name__}, not an object")
-    if (found := data.get("schema_version")) != SCHEMA_VERSION:
+    found = data.get("schema_version")
+    if not isinstance(found, str) or found not in READ:
         refuse(f"its schema_version is {str(found)[:40]!r}{OLDER.get(found, '') if isinstance(found, str) else ''}")
     try:
-        return Report.model_validate(data)
+        return Report.model_validate(data | {"schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         refuse(first_problem(error))
     except RecursionError:
@@ -206,10 +213,40 @@ class Environment(Strict):
     """Whether files differed from that commit."""
 
 
+class Origin(Strict):
+    """Which run a finding of a baseline came from."""
+
+    created: Annotated[AwareDatetime, AfterValidator(_utc)]
+    """When that run began, UTC."""
+    sha256: Text | None = None
+    """SHA-256 of the weights that it examined."""
+    dataset_hash: Text | None = None
+    """SHA-256 of the problems and transcripts that it examined them on."""
+    seeds: list[int] = Field(default_factory=list)
+    """Its seeds."""
+    suite_revision: Text | None = None
+    """Git commit of its suite."""
+
+
+class Acceptance(Strict):
+    """Why a finding stands in a baseline."""
+
+    reason: Text = ""
+    """Why this verdict and this effect are right for this subject."""
+    at: Annotated[AwareDatetime, AfterValidator(_utc)]
+    """When it was accepted, UTC."""
+    origin: Origin
+    """The run that it came from."""
+    first: Finding | None = None
+    """The finding that was accepted first, in short, for slow drift; null where it is this one."""
+    first_origin: Origin | None = None
+    """The run that the first one came from."""
+
+
 class Report(Strict):
     """One run of the suite on one subject."""
 
-    schema_version: Literal["2.0"] = SCHEMA_VERSION
+    schema_version: Literal["2.1"] = SCHEMA_VERSION
     """Version of this format."""
     created: Annotated[AwareDatetime, AfterValidator(_utc)]
     """When the run began, UTC."""
@@ -231,6 +268,8 @@ class Report(Strict):
     """How far the subject verifies at all; null where that could not be measured."""
     findings: list[Finding] = Field(default_factory=list)
     """In the order they were made."""
+    accepted: dict[Text, Acceptance] = Field(default_factory=dict)
+    """Baselines only: by label, why a finding stands in it; empty for the report of a run."""
 
 
 if __name__ == "__main__":

@@ -51,6 +51,14 @@ def test_holds_when_all_is_shown():
     assert verdict_of(measured, Threshold(0.7)) == ("holds", [])
 
 
+def test_problems_make_the_effect():
+    """The parts of the problems have the effect as their mean; others are an error, for they would be compared."""
+    measured = Evidence(0.9, (0.8, 1.0), 64, 0.005, null=(0.1,), by_problem={"1": 0.8, "2": 1.0})
+    assert verdict(measured, Threshold(0.7)) == "holds"
+    for wrong in ({"1": 0.8}, {"1": 0.8, "2": math.nan}):
+        assert verdict(dataclasses.replace(measured, by_problem=wrong), Threshold(0.7)) == "error"
+
+
 @laws
 @given(either, thresholds)
 def test_reasons(measured, threshold):

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mechinterp import pictures as drawn
 from mechinterp.evidence import VERDICTS, Control, Evidence, Threshold
 from reports import schema
 from reports.finding import Finding, finding_from, finding_without
+from reports.pictures import Grid, Listing, Passage
 from reports.schema import Environment, Report, ReportError, SubjectFacts, read_report, to_json
 
 laws = settings(deadline=None, derandomize=True, max_examples=150)
@@ -33,6 +35,14 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=8,
 )
+pictures = (
+    st.builds(
+        Grid, title=text, rows=st.just(["0"]), columns=st.just(["a", "b"]),
+        values=st.lists(st.lists(floats, min_size=2, max_size=2), min_size=1, max_size=1),
+    )
+    | st.builds(Passage, title=text, tokens=st.just(["a", " b"]), weights=st.lists(floats, min_size=2, max_size=2))
+    | st.builds(Listing, title=text, columns=st.just(["a"]), rows=st.lists(st.lists(values, min_size=1, max_size=1)))
+)  # fmt: skip
 findings = st.builds(
     Finding,
     claim=text,
@@ -60,6 +70,9 @@ findings = st.builds(
     jaccard=floats,
     null=st.lists(st.floats(), max_size=3),
     series=st.dictionaries(text, st.lists(st.floats(), max_size=3), max_size=2),
+    by_problem=st.dictionaries(text, st.floats(), max_size=3),
+    bands=st.dictionaries(text, st.lists(bounds, max_size=3), max_size=2),
+    pictures=st.lists(pictures, max_size=2),
     details=st.dictionaries(text, values, max_size=3),
     seconds=floats,
 )
@@ -151,6 +164,35 @@ def test_finding_from():
     assert finding.details == {"layer": 3}
 
 
+def test_pictures():
+    """What a claim recorded to look at is in its finding: a grid with what its cells tell, a text, a table."""
+    lens = drawn.Grid("lens", ["1"], [" ("], [[0.5]], texts=[[" this"]], more=[[[(" this", 0.5), (" not", math.nan)]]])
+    text, table = drawn.Passage("L0H1", ["5", "1"], [0.0, 1.0], seen_from=1), drawn.Listing("top", ["token"], [["ok"]])
+    evidence = Evidence(0.9, (0.8, 1.0), 64, 0.005, pictures=(lens, text, table), bands={"curve": [(0.0, math.inf)]})
+    finding = finding_from(evidence, Threshold(0.5), **FACTS)
+    assert [picture.kind for picture in finding.pictures] == ["grid", "passage", "listing"]
+    assert [(one.token, one.value) for one in finding.pictures[0].more[0][0]] == [(" this", 0.5), (" not", None)]
+    assert finding.bands == {"curve": [None]}
+    assert Finding.model_validate(strictly(to_json(finding))) == finding
+
+
+@pytest.mark.parametrize(
+    "ragged",
+    [
+        drawn.Grid("", ["a"], ["b"], [[1.0, 2.0]]),
+        drawn.Grid("", ["a"], ["b"], [[1.0]], texts=[["x"], ["y"]]),
+        drawn.Passage("", ["a"], []),
+        drawn.Listing("", ["a"], [["x", "y"]]),
+        drawn.Grid("", ["a"] * 200, ["b"] * 200, [[1.0] * 200] * 200),
+    ],
+    ids=lambda picture: type(picture).__name__,
+)
+def test_ragged_pictures(ragged):
+    """A picture whose parts do not fit together, or that no page holds, is refused when it is recorded."""
+    with pytest.raises(ValidationError, match=r"are not|weights for|has not|more than"):
+        finding_from(Evidence(0.9, (0.8, 1.0), 64, 0.005, pictures=(ragged,)), Threshold(0.5), **FACTS)
+
+
 def test_family():
     """p is kept as it is; the cases of the claim share alpha, and the verdict knows."""
     evidence = Evidence(0.9, (0.8, 1.0), 64, 0.02, null=(0.0,) * 49)
@@ -235,6 +277,15 @@ def test_read_report(tmp_path):
     assert read_report(tmp_path / "report.json").created.tzinfo == UTC
 
 
+def test_format_before_this_one(tmp_path):
+    """A report of format 2.0, which lacks only what may be left out, is read."""
+    path, written = tmp_path / "report.json", report(findings=[Finding(**FACTS, verdict="error")])
+    data = json.loads(to_json(written)) | {"schema_version": "2.0"}
+    del data["accepted"], data["findings"][0]["by_problem"], data["findings"][0]["pictures"]
+    path.write_text(json.dumps(data))
+    assert read_report(path) == written
+
+
 def test_older_report(tmp_path):
     """A report of the first format is refused by its number: its p-values and verdicts mean something else."""
     path = tmp_path / "report.json"
@@ -255,17 +306,17 @@ def test_ladder(tmp_path):
 BROKEN = {
     "empty": b"",
     "binary": b"\xff\xfe\x00",
-    "torn": b'{"schema_version": "2.0", "find',
-    "NaN": b'{"schema_version": "2.0", "seeds": NaN}',
+    "torn": b'{"schema_version": "2.1", "find',
+    "NaN": b'{"schema_version": "2.1", "seeds": NaN}',
     "list": b"[]",
     "no version": b"{}",
     "other version": b'{"schema_version": "9.0"}',
-    "version is a list": b'{"schema_version": ["2.0"]}',
-    "wrong shape": b'{"schema_version": "2.0", "findings": 3}',
-    "unknown field \x1b[31m\nline": b'{"schema_version": "2.0", "\\u001b[31m\\nx": 3}',
+    "version is a list": b'{"schema_version": ["2.1"]}',
+    "wrong shape": b'{"schema_version": "2.1", "findings": 3}',
+    "unknown field \x1b[31m\nline": b'{"schema_version": "2.1", "\\u001b[31m\\nx": 3}',
     "nested": b"[" * 100_000,
-    "nested details": b'{"schema_version": "2.0", "settings": {"other": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}}",
-    "long number": b'{"schema_version": "2.0", "seeds": [' + b"1" * 5000 + b"]}",
+    "nested details": b'{"schema_version": "2.1", "settings": {"other": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}}",
+    "long number": b'{"schema_version": "2.1", "seeds": [' + b"1" * 5000 + b"]}",
 }
 
 
@@ -278,7 +329,7 @@ def test_not_a_report(tmp_path, content):
         read_report(path)
     line = str(refusal.value)
     assert "report.json" in line
-    assert "expected a report.json with schema_version 2.0" in line
+    assert "expected a report.json with schema_version 2.1" in line
     assert line.isprintable()
     assert len(line) < 800
 

@@ -38,8 +38,16 @@ FEWEST = 8
 )
 def test_right_attempts_are_called_right(lab: measured.Laboratory, judge: Judge) -> None:
     """The model calls its right attempts right."""
-    said = lab.says_this[lab.observed.rows(lab.observed.test, "correct")].astype(float)
-    judge(Evidence(said.mean(), mi.share_interval(said, seed=lab.seed), len(said)))
+    rows = lab.observed.rows(lab.observed.test, "correct")
+    said = lab.says_this[rows].astype(float)
+    judge(
+        Evidence(
+            said.mean(),
+            mi.share_interval(said, seed=lab.seed),
+            len(said),
+            by_problem=measured.parts(lab.observed.problem[rows], said),
+        )
+    )
 
 
 @CLAIM.audited(

@@ -58,6 +58,7 @@ def test_right_answers_are_not_recognised(lab: measured.Laboratory, judge: Judge
             lost.mean(),
             mi.share_interval(lost, seed=lab.seed),
             len(lost),
+            by_problem=measured.parts(lab.observed.problem[rows], lost),
             selected=measured.head_names(heads),
             details={"heads": measured.head_names(heads)},
         )

@@ -112,6 +112,7 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
                 ),
             ),
             selected=measured.head_names(off.selected),
+            by_problem=measured.parts(observed.problem[right], effect),
             series={"heads above 0.1, by layer": (off.mass > ATTENDS).sum(1).float().tolist()},
             details={
                 "heads": measured.by_head(off.mass, heads),

@@ -46,6 +46,7 @@ def test_middle_layers_say_success(lab: measured.Laboratory, judge: Judge) -> No
             shown[:, best].mean(),
             mi.mean_interval(shown[:, best], seed=lab.seed),
             len(shown),
+            by_problem=measured.parts(lab.observed.problem[rows], shown[:, best]),
             series={"layer": [float(at) for at in lab.lens.middle], "words of success": shown.mean(0).tolist()},
             details={
                 "layer": lab.lens.middle[best],
@@ -91,6 +92,7 @@ def test_success_is_shown_before_it_is_said(lab: measured.Laboratory, site: str,
                 ),
             ),
             selected=(f"layer {layer}",),
+            by_problem=measured.parts(np.unique(observed.problem[right]), gap),
             series={
                 "layer": [float(at) for at in layers],
                 **{

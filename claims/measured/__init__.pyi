@@ -6,7 +6,7 @@ from .naming import Naming, random_directions
 from .neurons_off import NeuronsOff
 from .observations import Observations
 from .other_text import damage
-from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, share, shift_rival
+from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, parts, share, shift_rival
 from .probing import Probing
 from .published import PublishedProbe, called_right_without, named_by_column, nearest_to_column
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
@@ -40,6 +40,7 @@ __all__ = [
     "over_heads",
     "own_remarks",
     "pair_auc",
+    "parts",
     "random_directions",
     "share",
     "shift_rival",

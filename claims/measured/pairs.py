@@ -2,6 +2,7 @@
 
 gap               mean V(right) - V(wrong)
 share             an effect as a share of a gap, with its interval
+parts             an effect's part of each problem, for comparisons between runs
 class_levels      both classes' means, which stand beside every effect
 hardest_auc       the AUC of the kind that is told apart worst
 shift_rival       both classes fall alike, and nothing that tells them apart is lost
@@ -32,6 +33,11 @@ def share(part: np.ndarray, whole: np.ndarray, *, seed: int) -> tuple[float, mi.
 
     everyone = np.arange(len(part))
     return float(ratio(everyone)), mi.statistic_interval(ratio, len(part), seed=seed, at_once=True)
+
+
+def parts(problems: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """`values` (problems,) by the numbers of their problems, which mean the same in every run on the same data."""
+    return {str(problem): float(value) for problem, value in zip(problems, values, strict=True)}
 
 
 def class_levels(right: np.ndarray, wrong: np.ndarray) -> dict[str, float]:

@@ -43,12 +43,14 @@ def test_own_remarks_are_decodable(lab: measured.Laboratory, site: str, judge: J
     probe = lab.published_probe(site)
     depth = lab.subject.anatomy.n_layers
     accuracy = probe.accuracy[:, -(-depth // 12) :].mean(1)
-    by_problem = np.array([accuracy[probe.problem == p].mean() for p in np.unique(probe.problem)])
+    problems = np.unique(probe.problem)
+    by_problem = np.array([accuracy[probe.problem == p].mean() for p in problems])
     judge(
         Evidence(
             by_problem.mean(),
             mi.mean_interval(by_problem, seed=lab.seed),
             len(by_problem),
+            by_problem=measured.parts(problems, by_problem),
             series={"accuracy": probe.accuracy.mean(0).tolist()},
         )
     )
@@ -93,6 +95,7 @@ def test_the_verdict_is_decodable(lab: measured.Laboratory, site: str, layers: s
                 "logit lens of the remark": lens.mean(0).tolist(),
                 "untrained weights": untrained.mean(0).tolist(),
             },
+            by_problem=measured.parts(lab.observed.test.problems, effect),
             selected=tuple(f"layer {layer}" for layer in which) if layers == "best_layer" else (),
             details={"layers": which, "accuracy for its own remarks": measured.own_remarks(lab, probing, which)},
         ),
