@@ -34,6 +34,7 @@ from .sweep import sweep
 from .tokens import Batch, batches, last_logits, pad
 from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
 from .vocabulary import token_texts
+from .weights import WeightChanges, weight_changes
 
 __all__ = [
     "AblateHeads",
@@ -65,6 +66,7 @@ __all__ = [
     "Subject",
     "Threshold",
     "Verdict",
+    "WeightChanges",
     "ablate_heads",
     "ablate_neurons",
     "anatomy_of",
@@ -114,6 +116,7 @@ __all__ = [
     "value_vectors",
     "verdict_of",
     "verdict_of_seeds",
+    "weight_changes",
     "when_last_is",
     "with_null",
 ]

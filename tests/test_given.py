@@ -265,6 +265,9 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                   "temperature": Kind(_spell_real, (*REAL.bad, -1.0)), "scope": Kind(lambda _: (), NO_SCOPE),
                   "interventions": Kind(lambda given: (tuple(given), iter(given)), LOOSE)}),
     # weights and the unembedding
+    "weight_changes": (lambda components, **given: mi.weight_changes(**given, kind="key").percentile(components),
+                       {**OF_SUBJECT, "reference": tiny_subject("qwen2", seed=1), "components": [(1, 2), (0, 3)]},
+                       {"components": PAIRS}),
     "value_vectors": (mi.value_vectors, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
     "head_output_weights": (mi.head_output_weights, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
     "head_outputs": (mi.head_outputs, {**OF_SUBJECT, "layer": 1, "z": steps(2, HEADS, D_HEAD)},
