@@ -23,6 +23,7 @@ from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .metric import Metric, Readout, log_odds
 from .nulls import Draws, with_null
+from .ov import head_value_weights, ov_diagonal, ov_matrix, ov_outputs
 from .passes import Pass
 from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
 from .prepared import Prepared, prepare
@@ -88,6 +89,7 @@ __all__ = [
     "generate",
     "head_output_weights",
     "head_outputs",
+    "head_value_weights",
     "last",
     "last_logits",
     "lens_probability",
@@ -101,6 +103,9 @@ __all__ = [
     "mean_neurons",
     "nearest_tokens",
     "nearest_values",
+    "ov_diagonal",
+    "ov_matrix",
+    "ov_outputs",
     "pad",
     "paired_p",
     "prepare",
