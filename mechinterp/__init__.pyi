@@ -19,7 +19,7 @@ from .evidence import (
 from .generate import generate
 from .heads import HeadSets, attending_heads, matched_head_sets
 from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
-from .interventions import AblateHeads, AblateNeurons, Intervention, Steer
+from .interventions import AblateHeads, AblateNeurons, Intervention, Steer, under
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .metric import Metric, Readout, log_odds
 from .nulls import Draws, with_null
@@ -28,6 +28,7 @@ from .passes import Pass
 from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
 from .prepared import Prepared, prepare
 from .probe import LinearProbe, fit_probes
+from .single_heads import SingleHeads, circuit_only, other_heads, single_heads
 from .stats import auc, equivalence_p, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .store import Store, code_digest, digest
 from .subject import Subject
@@ -62,6 +63,7 @@ __all__ = [
     "Prepared",
     "Readout",
     "Scope",
+    "SingleHeads",
     "Steer",
     "Store",
     "Subject",
@@ -79,6 +81,7 @@ __all__ = [
     "batches",
     "capture",
     "check_instruments",
+    "circuit_only",
     "code_digest",
     "digest",
     "draw_matched",
@@ -103,6 +106,7 @@ __all__ = [
     "mean_neurons",
     "nearest_tokens",
     "nearest_values",
+    "other_heads",
     "ov_diagonal",
     "ov_matrix",
     "ov_outputs",
@@ -112,10 +116,12 @@ __all__ = [
     "rank_correlation",
     "share_interval",
     "since",
+    "single_heads",
     "statistic_interval",
     "steer",
     "sweep",
     "token_texts",
+    "under",
     "unembed_directions",
     "unsupported",
     "value_vectors",

@@ -2,13 +2,14 @@
 
 AblateHeads, AblateNeurons, Steer   what is done, without saying where; `on(subject, scope)` is the `with` block
 Intervention                        one of them, or several at once: a tuple
+under                               the `with` block of any of them, also of several at once
 parts                               an intervention -> those that it consists of
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -66,6 +67,17 @@ class Steer:
 
 Single = AblateHeads | AblateNeurons | Steer
 Intervention = Single | tuple["Intervention", ...]
+
+
+@contextmanager
+def under(subject: Subject, intervention: Intervention | None, scope: Scope = everywhere) -> Iterator[list[Edit]]:
+    """The block of an intervention, or of several at once; yields what each says of how often it fired.
+
+    Raises:
+        MechinterpError, InstrumentError: as the blocks of its parts.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(part.on(subject, scope)) for part in parts(intervention)]
 
 
 def parts(intervention: Intervention | None) -> list[Single]:

@@ -58,6 +58,10 @@ def _spell_reals(given: Tensor) -> Iterable[Any]:
     yield frozen
 
 
+def _spell_real_row(given: list[float]) -> Iterable[Any]:
+    yield from _spell_reals(torch.tensor(given))
+
+
 def _spell_labels(given: list[int]) -> Iterable[Any]:
     yield from (list(map(bool, given)), list(map(float, given)), tuple(given), np.array(given), np.array(given, bool))
     yield from (np.array(given, np.int8), np.array(given, np.uint8), torch.tensor(given), torch.tensor(given).bool())
@@ -249,6 +253,16 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
     "prepare": (lambda **given: mi.prepare(**given).run(ABLATED, mi.log_odds(5, 6)),
                 {**OF_SUBJECT, "prompts": PROMPTS, "scope": mi.last},
                 {"prompts": TOKENS, "scope": Kind(lambda scope: ([scope], iter([scope])), (*NO_SCOPE, []))}),
+    "single_heads": (lambda **given: mi.single_heads(mi.prepare(SUBJECT, PROMPTS, scope=mi.last), mi.log_odds(5, 6),
+                                                     **given).ranked(),
+                     {"values": {layer: steps(HEADS, D_HEAD) for layer in range(LAYERS)}}, {"values": VALUES}),
+    "necessity": (lambda gap: mi.SingleHeads(torch.ones(2), torch.zeros(2, 3, 4)).necessity(gap), {"gap": [1.0, 2.0]},
+                  {"gap": Kind(_spell_real_row, ([0.0, 0.0], [1.0], 3.0, "x", [math.nan, 1.0]))}),
+    "other_heads": (mi.other_heads, {**OF_SUBJECT, "heads": [(1, 2), (0, 1)]},
+                    {"heads": Kind(_spell_pairs, [odd for odd in PAIRS.bad if odd != []])}),
+    "circuit_only": (lambda heads, **given: swept(lambda: mi.circuit_only(SUBJECT, heads, **given))(),
+                     {"heads": [(1, 2)], "values": {layer: steps(HEADS, D_HEAD) for layer in range(LAYERS)}},
+                     {"values": VALUES}),
     "log_odds": (lambda **given: read(mi.log_odds(**given)), {"token": 5, "against": 6},
                  {"token": Kind(_spell_whole, (*WHOLE.bad, VOCAB)), "against": WHOLE}),
     "Metric.residual": (of_residual, {"layers": [1, 2]}, {"layers": LAYER_ROW}),
