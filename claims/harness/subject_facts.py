@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mechinterp import Subject
 
 
-def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str) -> SubjectFacts:
-    """Provenance of a loaded subject: SHA-256 and revision of its weights, shape, number format, kernel, data."""
+def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str, products: str) -> SubjectFacts:
+    """Provenance of a loaded subject: SHA-256 and revision of its weights, shape, number format, kernels, data."""
     anatomy, model = subject.anatomy, subject.model
     return SubjectFacts(
         source=_source(checkpoint),
@@ -35,6 +35,7 @@ def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str) -> SubjectF
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(subject.device),
         attention=model.config._attn_implementation,
+        other={"matrix products": products},
     )
 
 

@@ -12,6 +12,7 @@ from claims.harness.options import Options
 from claims.harness.subject_facts import bare_facts, facts_of
 from claims.measured.dataset import dataset_hash, the_attempts
 from claims.measured.laboratory import Laboratory, open_lab
+from fixtures import matrix_products
 from fixtures.checkpoints import Checkpoint
 from fixtures.loading import find_device, load
 from mechinterp import Subject
@@ -44,7 +45,9 @@ class Workbench:
         if self._subject is None:
             try:
                 self._subject = load(self.checkpoint, device=self.options.device, dtype=self.options.dtype)
-                self._facts = self._facts or facts_of(self.checkpoint, self._subject, self._dataset())
+                self._facts = self._facts or facts_of(
+                    self.checkpoint, self._subject, dataset=self._dataset(), products=matrix_products.chosen()
+                )
             except Exception as failure:
                 self._failure = failure
                 raise
