@@ -28,6 +28,7 @@ from .passes import Pass
 from .positions import Scope, at, everywhere, last, maybe, since, when_last_is
 from .prepared import Prepared, prepare
 from .probe import LinearProbe, fit_probes
+from .resumed import resumed
 from .single_heads import SingleHeads, circuit_only, other_heads, single_heads
 from .stats import auc, equivalence_p, exceedance_p, mean_interval, paired_p, share_interval, statistic_interval
 from .store import Store, code_digest, digest
@@ -114,6 +115,7 @@ __all__ = [
     "paired_p",
     "prepare",
     "rank_correlation",
+    "resumed",
     "share_interval",
     "since",
     "single_heads",

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
+from transformers import Cache
 
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import each, whole_number, whole_numbers
@@ -30,15 +31,32 @@ from mechinterp.subject import Subject, check_subject
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows padded on the left to T columns; positions come from the mask, so that padding shifts nothing."""
+    """B rows padded on the left to T columns; positions come from the mask, so that padding shifts nothing.
+
+    With a cache of C columns they are the ends of longer rows, and can be run once: that adds to the cache.
+    """
 
     input_ids: Tensor  # (B, T)
-    attention_mask: Tensor  # (B, T)
+    attention_mask: Tensor  # (B, C + T)
     position_ids: Tensor  # (B, T)
+    cache: Cache | None = None
 
-    def inputs(self) -> dict[str, Tensor]:
-        """Keyword arguments for the model."""
-        return dict(vars(self))
+    def inputs(self) -> dict[str, Any]:
+        """Keyword arguments for the model.
+
+        Raises:
+            MechinterpError: a batch with a cache that was run before.
+        """
+        given: dict[str, Any] = {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
+        if self.cache is None:
+            return given
+        if self.cache.get_seq_length() != self.attention_mask.shape[1] - self.input_ids.shape[1]:
+            raise MechinterpError("this batch was run before, which has added to its cache; make it anew")
+        return given | {"past_key_values": self.cache}
 
     def for_generate(self) -> dict[str, Tensor]:
         """Keyword arguments for `generate`, which derives positions from the mask itself."""
@@ -125,7 +143,7 @@ def last_logits(subject: Subject, batch: Batch) -> Tensor:
     check_subject(subject)
     if not isinstance(batch, Batch):
         raise MechinterpError(f"last_logits: expected a Batch, such as pad(subject, sequences), got {quote(batch)}")
-    ends = last_columns(batch.attention_mask)
+    ends = last_columns(batch.attention_mask[:, -batch.input_ids.shape[1] :])
     hidden = subject.model.model(**batch.inputs(), use_cache=False).last_hidden_state
     return unembed(subject, hidden[torch.arange(len(ends), device=hidden.device), ends.to(hidden.device)])
 

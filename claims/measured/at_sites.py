@@ -6,7 +6,7 @@ residual_streams  only the residual stream, for a control
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from claims.measured.bars import SITES
 from fixtures.task.sites import Sited
-from mechinterp import MechinterpError, Subject, attention_to, batches, capture, last_logits
+from mechinterp import Batch, MechinterpError, Subject, attention_to, capture, last_logits, resumed
 
 AT_ONCE = 16
 
@@ -31,29 +31,26 @@ def run_attempts(
     found["log_p"] = torch.empty(n, len(candidates), dtype=torch.float64)
     fired = {kind: torch.zeros(anatomy.n_layers, anatomy.d_mlp) for kind in ("absolute", "correct", "target_edited")}
     kinds = np.array([one.transcript.kind for one in sited])
-    for look in (True, False):
-        group = np.flatnonzero(attended == look)
-        label = "attempts, with attention" if look else "attempts"
-        for part, batch in batches(subject, [sited[int(i)].input_ids for i in group], size=AT_ONCE, progress=label):
-            rows = group[part]
-            places = _ragged([_places(sited[i], look) for i in rows])
-            neurons = range(anatomy.n_layers) if on_fit[rows].any() else ()
-            layers = range(anatomy.n_layers)
-            with capture(subject, places, residual=layers, neurons=neurons, attention=layers if look else ()) as seen:
-                logits = last_logits(subject, batch)
-            found["log_p"][rows] = logits.double().log_softmax(-1)[:, candidates].cpu()
-            for layer in layers:
-                for j, name in enumerate(SITES):
-                    found[f"residual {name}"][rows, layer] = seen.residual[layer][:, j].cpu()
-                if look:
-                    _add_attention(found, rows, layer, seen.attention[layer], sited)
-            for layer in neurons:
-                here = seen.neurons[layer][:, SITES.index("open_paren")].cpu()
-                for kind in ("correct", "target_edited"):
-                    chosen = torch.from_numpy(on_fit[rows] & (kinds[rows] == kind))
-                    fired[kind][layer] += here[chosen].sum(0)
-                    if kind == "correct":
-                        fired["absolute"][layer] += here[chosen].abs().sum(0)
+    layers = range(anatomy.n_layers)
+    for rows, places, batch in _at_sites(subject, sited, attended, progress="attempts"):
+        neurons = layers if on_fit[rows].any() else ()
+        look = layers if attended[rows].any() else ()
+        with capture(subject, places, residual=layers, neurons=neurons, attention=look) as seen:
+            logits = last_logits(subject, batch)
+        found["log_p"][rows] = logits.double().log_softmax(-1)[:, candidates].cpu()
+        for layer in layers:
+            for j, name in enumerate(SITES):
+                found[f"residual {name}"][rows, layer] = seen.residual[layer][:, j].cpu()
+            if look:
+                chosen = np.flatnonzero(attended[rows])
+                _add_attention(found, rows[chosen], layer, seen.attention[layer][chosen], sited)
+        for layer in neurons:
+            here = seen.neurons[layer][:, SITES.index("open_paren")].cpu()
+            for kind in ("correct", "target_edited"):
+                mine = here[torch.from_numpy(on_fit[rows] & (kinds[rows] == kind))]
+                fired[kind][layer] += mine.sum(0)
+                if kind == "correct":
+                    fired["absolute"][layer] += mine.abs().sum(0)
     if not found["log_p"].isfinite().all():
         raise MechinterpError(f"{subject.name}: the logits are not finite; try --dtype float32")
     many = {kind: max(1, int((on_fit & (kinds == kind)).sum())) for kind in ("correct", "target_edited")}
@@ -67,13 +64,23 @@ def residual_streams(subject: Subject, sited: Sequence[Sited], *, progress: str)
     """Only the residual stream, by site (n, L, d_model): enough for a control."""
     layers = range(subject.anatomy.n_layers)
     residual = {name: torch.empty(len(sited), len(layers), subject.anatomy.d_model) for name in SITES}
-    for rows, batch in batches(subject, [s.input_ids for s in sited], size=AT_ONCE, progress=progress):
-        with capture(subject, [_places(sited[i], False) for i in rows], residual=layers) as seen:
+    for rows, places, batch in _at_sites(subject, sited, np.zeros(len(sited), dtype=bool), progress=progress):
+        with capture(subject, places, residual=layers) as seen:
             last_logits(subject, batch)
         for layer in layers:
             for j, name in enumerate(SITES):
                 residual[name][rows, layer] = seen.residual[layer][:, j].cpu()
     return residual
+
+
+def _at_sites(
+    subject: Subject, sited: Sequence[Sited], attended: np.ndarray, *, progress: str
+) -> Iterator[tuple[np.ndarray, list[list[int]], Batch]]:
+    """Rows, their places and a batch of their ends; what a problem's attempts share before is run once."""
+    places = [_places(one, looked_at) for one, looked_at in zip(sited, attended, strict=True)]
+    prompts, first = [one.input_ids for one in sited], [min(row) for row in places]
+    for rows, batch in resumed(subject, prompts, first, size=AT_ONCE, progress=progress):
+        yield np.array(rows), _ragged([places[row] for row in rows]), batch
 
 
 def _places(one: Sited, attended: bool) -> list[int]:
