@@ -22,8 +22,14 @@ FAILED = (1, 2)
 
 
 def halves(n_problems: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the problems of the fit half and of the test half, each ascending."""
-    shuffled = np.random.default_rng(seed).permutation(n_problems)
+    """Numbers of the problems of the fit half and of the test half, each ascending.
+
+    Neighbours stay together: of two that begin with an even number, one states the target of its role-swapped pairs
+    first and the other last, so that both orders are as frequent in each half.
+    """
+    couples = np.random.default_rng(seed).permutation((n_problems + 1) // 2)
+    shuffled = (2 * couples[:, None] + [0, 1]).ravel()
+    shuffled = shuffled[shuffled < n_problems]
     return np.sort(shuffled[: n_problems // 2]), np.sort(shuffled[n_problems // 2 :])
 
 
