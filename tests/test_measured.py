@@ -133,13 +133,48 @@ def test_rungs(lab, rung):
             ladder.require_by_role()
 
 
-def test_foils_forbid_by_role(lab):
-    """A model that takes every input number for the target is no verifier, however well it does on other pairs."""
-    observed = lab.observed
-    v = np.where(observed.right | (observed.kind == "foil"), 4.0, -4.0)
+DOES = {
+    # what it takes for right instead of what is, and what its sentence says
+    "repetition": (lambda t: t.value in (t.target, t.rival), "stood there before: with both numbers"),
+    "seen": (lambda t: t.is_right or t.kind in ("foil", "role_swapped"), "be it an input number"),
+    "last digit": (lambda t: t.shares_last_digit, "compares the last digit"),
+    "first": (lambda t: t.value == (t.rival if t.order == "target_last" else t.target), "stands first"),
+    "last": (lambda t: t.value == (t.rival if t.order == "target_first" else t.target), "stands last"),
+}
+
+
+@pytest.mark.parametrize("model", DOES)
+def test_what_is_no_verification_is_called_what_it_is(lab, model):
+    """Each stands on the rung of repetition, with a sentence of its own; none is by role."""
+    says_right, sentence = DOES[model]
+    v = np.array([4.0 if says_right(one.transcript) else -4.0 for one in lab.observed.sited])
     v += 0.3 * np.random.default_rng(0).normal(size=len(v))
-    answered = dataclasses.replace(observed, candidates=(1, 2), log_p=np.stack([v / 2, -v / 2], axis=1))
-    assert climb(answered, Remarks((1,), (2,)), seed=0).rung == "repetition"
+    answered = dataclasses.replace(lab.observed, candidates=(1, 2), log_p=np.stack([v / 2, -v / 2], axis=1))
+    ladder = climb(answered, Remarks((1,), (2,)), seed=0)
+    assert ladder.rung == "repetition"
+    assert sentence in ladder.sentence
+    with pytest.raises(mi.PreconditionUnmet, match="repetition: "):
+        ladder.require_by_role()
+
+
+def test_no_share_of_a_gap_that_is_not_there(lab):
+    """A constant answer has no gap: a share of what is left of nothing is not shown."""
+    v = 0.3 * np.random.default_rng(0).normal(size=len(lab.observed.kind)) - 5
+    answered = dataclasses.replace(lab.observed, candidates=(1, 2), log_p=np.stack([v / 2, -v / 2], axis=1))
+    ladder = climb(answered, Remarks((1,), (2,)), seed=0)
+    assert ladder.rung == "none"
+    assert ladder.figures["role share [95 %]"] == ladder.figures["role share by order [95 %]"] == {}
+    with pytest.raises(mi.PreconditionUnmet, match=r"AUC 0\.\d\d on target-edited pairs$"):
+        ladder.require_by_role()
+
+
+def test_each_half_has_both_orders_equally_often(lab):
+    """In every wording, of the role-swapped pairs that are kept."""
+    observed = lab.observed
+    for wording in observed.wordings:
+        rows = observed.rows(observed.test, "role_swapped", right=True, wording=wording)
+        first = [observed.sited[i].transcript.order == "target_first" for i in rows]
+        assert 2 * sum(first) == len(first)
 
 
 def test_share_is_a_ratio_of_means():
