@@ -1,9 +1,11 @@
+from .aim import Edit
 from .anatomy import Anatomy, anatomy_of
 from .attention import attention_to
 from .attribution import Attribution, attribution, rank_correlation
 from .capture import Captured, capture, mean_heads, mean_neurons
 from .checks import check_instruments
 from .configuration import unsupported
+from .direct import direct
 from .errors import MechinterpError
 from .evidence import (
     Control,
@@ -16,9 +18,10 @@ from .evidence import (
     verdict_of,
     verdict_of_seeds,
 )
+from .freezing import CleanRun, Freeze, clean_run, freeze
 from .generate import generate
 from .heads import HeadSets, attending_heads, matched_head_sets
-from .intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
+from .intervene import Head, Neuron, ablate_heads, ablate_neurons, steer
 from .interventions import AblateHeads, AblateNeurons, Intervention, Steer, under
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .metric import Metric, Readout, log_odds
@@ -46,10 +49,12 @@ __all__ = [
     "Attribution",
     "Batch",
     "Captured",
+    "CleanRun",
     "Control",
     "Draws",
     "Edit",
     "Evidence",
+    "Freeze",
     "Head",
     "HeadSets",
     "InstrumentError",
@@ -83,13 +88,16 @@ __all__ = [
     "capture",
     "check_instruments",
     "circuit_only",
+    "clean_run",
     "code_digest",
     "digest",
+    "direct",
     "draw_matched",
     "equivalence_p",
     "everywhere",
     "exceedance_p",
     "fit_probes",
+    "freeze",
     "generate",
     "head_output_weights",
     "head_outputs",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mechinterp.metric import Metric, Readout
-from mechinterp.row_edits import RESIDUAL, Place
+from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Place
 from mechinterp.shared_prefix import Prefix
 from mechinterp.subject import Subject
 
@@ -109,14 +109,24 @@ class Clean:
     def readout(self, metric: Metric) -> Readout:
         """The last token of each prompt."""
         residual = {layer: self.stream[layer + 1][:, -1] for layer in metric.residual}
-        return Readout(self.subject, self.prompt, self.final, residual, {i: self._neurons(i) for i in metric.neurons})
+        neurons = {layer: self._neurons(layer, slice(-1, None))[:, 0] for layer in metric.neurons}
+        return Readout(self.subject, self.prompt, self.final, residual, neurons)
 
-    def _neurons(self, layer: int) -> Tensor:
-        """(P, d_mlp), of the last token."""
+    def at(self, place: Place) -> Tensor:
+        """(P, C, features): what heads read out, neurons, queries or keys. To be asked for outside of edits."""
+        if place.kind == HEADS:
+            return self.heads[place.layer]
+        if place.kind == NEURONS:
+            return self._neurons(place.layer, slice(None))
+        normed = self.subject.anatomy.attention_norm(place.layer)(self.stream[place.layer])
+        return place.module(self.subject.anatomy).forward(normed)
+
+    def _neurons(self, layer: int, columns: slice) -> Tensor:
+        """(P, columns, d_mlp)."""
         anatomy, found = self.subject.anatomy, []
-        keep = anatomy.down_proj(layer).register_forward_pre_hook(lambda module, args: found.append(args[0][:, -1]))
+        keep = anatomy.down_proj(layer).register_forward_pre_hook(lambda module, args: found.append(args[0]))
         try:
-            anatomy.mlp(layer)(anatomy.mlp_norm(layer)(self.middle(layer)[:, -1:]))
+            anatomy.mlp(layer)(anatomy.mlp_norm(layer)(self.middle(layer)[:, columns]))
         finally:
             keep.remove()
         return found[0]

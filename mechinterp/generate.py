@@ -25,7 +25,7 @@ from mechinterp.passes import Pass, being_watched
 from mechinterp.positions import Maybe, Scope, slots_of
 from mechinterp.prepared import checked_interventions
 from mechinterp.prompts import prompt_slots
-from mechinterp.row_edits import Place, RowEditor, Rows, Table, edit_rows
+from mechinterp.row_edits import Frozen, Place, RowEditor, Rows, Table, edit_rows
 from mechinterp.subject import Subject, check_subject
 from mechinterp.tables import tables_of
 from mechinterp.tokens import pad, token_ids, unembed
@@ -84,6 +84,8 @@ def generate(
     )
     slots = prompt_slots(subject, prompts, scope, later=max_new_tokens - 1)  # the last new token is not run
     tables = tables_of(subject, interventions, scope=scope, slots=slots)
+    if any(isinstance(one, Frozen) for these in tables.values() for one in these):
+        raise MechinterpError("generate: a Freeze holds what a clean run has, but texts under an edit go another way")
     chances = torch.rand(
         len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed % 2**64), dtype=torch.float64
     ).to(subject.device)
@@ -140,7 +142,7 @@ class _Decoder:
         slots: Sequence[Tensor],
         group: list[int],
         under: Sequence[int],
-        tables: Mapping[Place, Sequence[Table]],
+        tables: Mapping[Place, Sequence[Table | Frozen]],
         scope: Scope,
         interventions: int,
     ) -> None:

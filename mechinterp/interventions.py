@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError, quote
+from mechinterp.freezing import CleanRun, Freeze, freeze
 from mechinterp.given import pairs, real_numbers, whole_number
 from mechinterp.intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from mechinterp.positions import Scope, everywhere
@@ -65,26 +66,34 @@ class Steer:
         return steer(subject, self.layer, self.vector, coefficient=self.coefficient, scope=scope)
 
 
-Single = AblateHeads | AblateNeurons | Steer
+Single = AblateHeads | AblateNeurons | Steer | Freeze
 Intervention = Single | tuple["Intervention", ...]
 
 
 @contextmanager
-def under(subject: Subject, intervention: Intervention | None, scope: Scope = everywhere) -> Iterator[list[Edit]]:
-    """The block of an intervention, or of several at once; yields what each says of how often it fired.
+def under(
+    subject: Subject, intervention: Intervention | None, scope: Scope = everywhere, *, clean: CleanRun | None = None
+) -> Iterator[list[Edit]]:
+    """The block of an intervention, or of several at once; yields what each edit says of how often it fired.
+
+    Args:
+        clean: what a Freeze among them holds, recorded in a `clean_run` of the same intervention.
 
     Raises:
         MechinterpError, InstrumentError: as the blocks of its parts.
     """
+    edits = [part for part in parts(intervention) if clean is None or not isinstance(part, Freeze)]
     with ExitStack() as stack:
-        yield [stack.enter_context(part.on(subject, scope)) for part in parts(intervention)]
+        if clean is not None:
+            stack.enter_context(freeze(clean))  # first: what is edited beside it is not held
+        yield [stack.enter_context(part.on(subject, scope)) for part in edits]
 
 
 def parts(intervention: Intervention | None) -> list[Single]:
     """None is the clean run, which has none. Raises MechinterpError for anything that is no intervention."""
     if intervention is None:
         return []
-    if isinstance(intervention, AblateHeads | AblateNeurons | Steer):
+    if isinstance(intervention, AblateHeads | AblateNeurons | Steer | Freeze):
         return [intervention]
     if not isinstance(intervention, tuple | list) or not intervention or None in intervention:
         raise MechinterpError(

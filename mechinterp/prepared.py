@@ -30,6 +30,7 @@ from mechinterp.metric import Metric, checked_metric
 from mechinterp.passes import being_watched
 from mechinterp.positions import Scope, checked_scope
 from mechinterp.prompts import prompt_slots
+from mechinterp.row_edits import Frozen
 from mechinterp.store import Store, digest
 from mechinterp.subject import Subject, check_subject
 from mechinterp.tables import begins, tables_of
@@ -150,7 +151,8 @@ class Prepared:
         edited.sort(key=lambda one: one[:2])
         places, order = [place for place, _, _ in edited], [number for _, number, _ in edited]
         tables = tables_of(self.subject, [one for _, _, one in edited], scope=scope, slots=slots)
-        wanted = Wanted.by(places, metric)
+        frozen = [place for place, these in tables.items() if any(isinstance(one, Frozen) for one in these)]
+        wanted = Wanted.by([*places, *frozen], metric)
         for index, rows in self.passes.parts(results.numbers, max_rows):
             group = [self.passes.groups[index][row] for row in rows]
             start = min(first_edited(slots[number]) for number in group)

@@ -2,6 +2,7 @@
 
 Rows       of each row of a batch: its intervention, its prompt, and where it is edited
 Table      what the interventions do at one place of the model
+Frozen     what they hold there at what it is in the clean run
 RowEditor  applies tables to the rows that the model is being called with
 edit_rows  a block with hooks in which it does so
 """
@@ -22,16 +23,36 @@ from mechinterp.subject import Subject
 
 HEADS, NEURONS, RESIDUAL = 0, 1, 2
 """Kinds of places in the order of a layer: inputs of `o_proj`, inputs of `down_proj`, the residual stream after it."""
-KINDS = ("heads", "neurons", "residual")
+QUERIES, KEYS = 3, 4
+"""Outputs of `q_proj` and `k_proj`: no edit begins there, but they may be held."""
+KINDS = ("heads", "neurons", "residual", "queries", "keys")
 
 
 class Place(NamedTuple):
     layer: int
     kind: int
 
-    def reader(self, anatomy: Anatomy) -> nn.Linear:
-        """What it is the input of; the residual stream has many."""
+    @property
+    def is_input(self) -> bool:
+        """Whether it is what its module reads, and not what it writes."""
+        return self.kind in (HEADS, NEURONS)
+
+    def module(self, anatomy: Anatomy) -> nn.Module:
+        """What reads it, or writes it."""
+        if self.kind == RESIDUAL:
+            return anatomy.layers[self.layer]
+        attention: Any = anatomy.attention(self.layer)
+        if self.kind in (QUERIES, KEYS):
+            return attention.q_proj if self.kind == QUERIES else attention.k_proj
         return anatomy.o_proj(self.layer) if self.kind == HEADS else anatomy.down_proj(self.layer)
+
+    def width(self, anatomy: Anatomy) -> int:
+        """Its features."""
+        if self.kind == RESIDUAL:
+            return anatomy.d_model
+        if self.kind == NEURONS:
+            return anatomy.d_mlp
+        return (anatomy.n_kv_heads if self.kind == KEYS else anatomy.n_heads) * anatomy.d_head
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +118,40 @@ class Table:
         return inputs
 
 
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """K of the interventions hold features of one place at what they are in the clean run.
+
+    Attributes:
+        of: (interventions,) which of the K, -1 for an intervention that holds nothing here.
+        chosen: (K, features).
+        clean: (P, C, features) of the prompts that the rows stand in rounds of; None where rows have no clean run.
+    """
+
+    of: Tensor
+    chosen: Tensor
+    clean: Tensor | None = None
+
+    def edit(self, inputs: Tensor, rows: Rows) -> Tensor:
+        which = self.of.to(inputs.device)[rows.under]
+        if self.clean is None:
+            raise MechinterpError("Freeze: these rows have no clean run to be held at")
+        if not (which >= 0).any():
+            return inputs
+        chosen = self.chosen.to(inputs.device)[which] & (which >= 0)[:, None]  # (R, features)
+        prompts, columns = len(self.clean), inputs.shape[1]
+        by_round = inputs.unflatten(0, (-1, prompts))
+        held = torch.where(
+            chosen.unflatten(0, (-1, prompts))[:, :, None], self.clean[:, -columns:].to(inputs), by_round
+        )
+        return held.flatten(0, 1)
+
+
 @dataclass(eq=False)
 class RowEditor:
     """Set `rows` before each call of the model, or of a part of it."""
 
-    tables: Mapping[Place, Sequence[Table]]
+    tables: Mapping[Place, Sequence[Table | Frozen]]
     rows: Rows
 
     def edit(self, place: Place, inputs: Tensor) -> Tensor:
@@ -124,9 +174,9 @@ def edit_rows(subject: Subject, editor: RowEditor) -> Iterator[None]:
                     return (editor.edit(place, output[0]), *output[1:])
                 return editor.edit(place, output)
 
-            if place.kind == RESIDUAL:
-                handle = subject.anatomy.layers[place.layer].register_forward_hook(after)
+            module = place.module(subject.anatomy)
+            if place.is_input:
+                stack.callback(module.register_forward_pre_hook(before).remove)
             else:
-                handle = place.reader(subject.anatomy).register_forward_pre_hook(before)
-            stack.callback(handle.remove)
+                stack.callback(module.register_forward_hook(after).remove)
         yield

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mechinterp.errors import MechinterpError
-from mechinterp.interventions import AblateHeads, AblateNeurons, Intervention, Single, Steer, parts
+from mechinterp.freezing import Freeze, held
+from mechinterp.interventions import AblateHeads, AblateNeurons, Intervention, Steer, parts
 from mechinterp.positions import At, Scope, bare
 from mechinterp.replacements import (
     check_value,
@@ -24,13 +25,13 @@ from mechinterp.replacements import (
     one_place_a_slot,
     steering_vector,
 )
-from mechinterp.row_edits import HEADS, KINDS, NEURONS, RESIDUAL, Place, Table
+from mechinterp.row_edits import HEADS, KINDS, NEURONS, RESIDUAL, Frozen, Place, Table
 from mechinterp.subject import Subject
 
 
 def tables_of(
     subject: Subject, interventions: Sequence[Intervention | None], *, scope: Scope, slots: Sequence[Tensor]
-) -> dict[Place, list[Table]]:
+) -> dict[Place, list[Table | Frozen]]:
     """Tables by place.
 
     Args:
@@ -39,7 +40,7 @@ def tables_of(
     Raises:
         MechinterpError: an intervention that the model cannot have, values for other prompts, or for another scope.
     """
-    tables: dict[Place, list[Table]] = defaultdict(list)
+    tables: dict[Place, list[Table | Frozen]] = defaultdict(list)
 
     def add(place: Place, numbers: Iterable[int], chosen: Tensor | None, values: Tensor) -> None:
         numbers, to = list(numbers), subject.device
@@ -50,9 +51,12 @@ def tables_of(
 
     added: dict[Place, dict[int, Tensor]] = defaultdict(dict)
     replaced: dict[tuple[Place, int], _Replaced] = {}  # those with the same values are edited at once
+    frozen: dict[Place, dict[int, list[int]]] = defaultdict(dict)
     for number, one in enumerate(interventions):
         taken: dict[Place, set[int]] = defaultdict(set)
         for part in parts(one):
+            if isinstance(part, Freeze):
+                continue
             if isinstance(part, Steer):
                 vector = steering_vector(subject, part.layer, part.vector, part.coefficient)
                 here = Place(part.layer, RESIDUAL)
@@ -64,15 +68,29 @@ def tables_of(
                 taken[place].update(features)
                 known = replaced.setdefault((place, id(values)), _Replaced(values))
                 known.features[number] += features
+        if any(isinstance(part, Freeze) for part in parts(one)):
+            for place, features in held(subject, parts(one)).items():
+                frozen[place][number] = features
     for place, vectors in added.items():
         add(place, vectors, None, torch.stack(list(vectors.values())))
     for (place, _), these in replaced.items():
         new = _checked(subject, place, these.values, scope, slots)
-        chosen = torch.zeros(len(these.features), place.reader(subject.anatomy).in_features, dtype=torch.bool)
-        for row, features in zip(chosen, these.features.values(), strict=True):
-            row[features] = True
-        add(place, these.features, chosen, new)
+        add(place, these.features, _chosen(subject, place, these.features), new)
+    for place, by_number in frozen.items():
+        of = torch.full((len(interventions),), -1)
+        of[list(by_number)] = torch.arange(len(by_number))
+        chosen = _chosen(subject, place, by_number)
+        held_there = Frozen(of.to(subject.device), chosen.to(subject.device))
+        tables[place].insert(0, held_there)  # before the edits: what is edited beside it is not undone
     return tables
+
+
+def _chosen(subject: Subject, place: Place, by_number: Mapping[int, list[int]]) -> Tensor:
+    """(interventions that act here, features)."""
+    chosen = torch.zeros(len(by_number), place.width(subject.anatomy), dtype=torch.bool)
+    for row, features in zip(chosen, by_number.values(), strict=True):
+        row[features] = True
+    return chosen
 
 
 @dataclass(eq=False)
@@ -114,11 +132,14 @@ def _checked(subject: Subject, place: Place, given: Tensor | None, scope: Scope,
 
 
 def begins(intervention: Intervention) -> Place:
-    """The first place that it touches."""
-    return min(_begins(part) for part in parts(intervention))
+    """The first place that it touches. Raises MechinterpError for what holds parts and edits none."""
+    edits = [part for part in parts(intervention) if not isinstance(part, Freeze)]
+    if not edits:
+        raise MechinterpError("Freeze: alone it edits nothing; give it in a tuple with an edit, or see direct")
+    return min(map(_begins, edits))
 
 
-def _begins(part: Single) -> Place:
+def _begins(part: AblateHeads | AblateNeurons | Steer) -> Place:
     if isinstance(part, Steer):
         return Place(part.layer, RESIDUAL)
     if isinstance(part, AblateHeads):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mechinterp.clean import Clean, Wanted, run_clean
 from mechinterp.errors import MechinterpError
 from mechinterp.metric import Metric, Readout
-from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Place, RowEditor, Rows, Table, edit_rows
+from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Frozen, Place, RowEditor, Rows, Table, edit_rows
 from mechinterp.shared_prefix import shared_prefix
 from mechinterp.state import foreign_hooks
 from mechinterp.subject import Subject
@@ -49,7 +49,7 @@ class Joining:
 def run_wave(
     clean: Clean,
     slots: Tensor,
-    tables: Mapping[Place, Sequence[Table]],
+    tables: Mapping[Place, Sequence[Table | Frozen]],
     under: Sequence[int],
     places: Sequence[Place],
     metric: Metric,
@@ -93,7 +93,7 @@ class _Wave:
         self,
         clean: Clean,
         slots: Tensor,
-        tables: Mapping[Place, Sequence[Table]],
+        tables: Mapping[Place, Sequence[Table | Frozen]],
         under: Sequence[int],
         places: Sequence[Place],
         metric: Metric,
@@ -108,7 +108,7 @@ class _Wave:
         )
         self.joining = Joining(places, prompts)
         self.stream = clean.final.new_empty(rounds * prompts, columns, clean.subject.anatomy.d_model)
-        self.editor = RowEditor(tables, self.rows)
+        self.editor = RowEditor(_beside(clean, tables), self.rows)
         self.residual: dict[int, Tensor] = {}
         self.neurons: dict[int, Tensor] = {}
 
@@ -197,3 +197,11 @@ class _Wave:
             {layer: complete(self.residual.get(layer), values) for layer, values in unedited.residual.items()},
             {layer: complete(self.neurons.get(layer), values) for layer, values in unedited.neurons.items()},
         )
+
+
+def _beside(clean: Clean, tables: Mapping[Place, Sequence[Table | Frozen]]) -> Mapping[Place, Sequence[Table | Frozen]]:
+    """Tables that know the clean run of their rows."""
+    found: dict[Place, Sequence[Table | Frozen]] = {}
+    for place, these in tables.items():
+        found[place] = [replace(one, clean=clean.at(place)) if isinstance(one, Frozen) else one for one in these]
+    return found

@@ -230,6 +230,10 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
     "AblateNeurons": (swept(mi.AblateNeurons), {"neurons": [(1, 2), (0, 41)]}, {"neurons": PAIRS}),
     "Steer": (swept(mi.Steer), {"layer": 1, "vector": steps(D_MODEL), "coefficient": 0.5},
               {"layer": WHOLE, "vector": REALS, "coefficient": REAL}),
+    "Freeze": (lambda **given: swept(lambda: (mi.AblateHeads([(0, 1)]), mi.Freeze(**given)))(),
+               {"heads": [(1, 2), (2, 1)], "mlps": [1, 2], "patterns": [1]},
+               {"heads": Kind(_spell_pairs, [odd for odd in PAIRS.bad if odd != []]),
+                "mlps": Kind(_spell_row, LAYER_ROW.bad), "patterns": Kind(_spell_row, LAYER_ROW.bad)}),
     # positions
     "at": (selected(mi.at), {"positions": [[1, 0], [2, -1]]}, {"positions": POSITIONS}),
     "since": (selected(mi.since), {"starts": [1, 2]}, {"starts": ROW}),
