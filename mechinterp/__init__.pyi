@@ -22,7 +22,7 @@ from .freezing import CleanRun, Freeze, clean_run, freeze
 from .generate import generate
 from .heads import HeadSets, attending_heads, matched_head_sets
 from .intervene import Head, Neuron, ablate_heads, ablate_neurons, steer
-from .interventions import AblateHeads, AblateNeurons, Intervention, Steer, under
+from .interventions import AblateHeads, AblateNeurons, Intervention, Steer, TransplantHeads, TransplantValues, under
 from .lens import lens_probability, logit_lens, nearest_tokens, unembed_directions
 from .metric import Metric, Readout, log_odds
 from .nulls import Draws, with_null
@@ -38,6 +38,7 @@ from .store import Store, code_digest, digest
 from .subject import Subject
 from .sweep import sweep
 from .tokens import Batch, batches, last_logits, pad
+from .transplants import transplant_heads, transplant_values
 from .values import draw_matched, head_output_weights, head_outputs, matched_neurons, nearest_values, value_vectors
 from .vocabulary import token_texts
 from .weights import WeightChanges, weight_changes
@@ -74,6 +75,8 @@ __all__ = [
     "Store",
     "Subject",
     "Threshold",
+    "TransplantHeads",
+    "TransplantValues",
     "Verdict",
     "WeightChanges",
     "ablate_heads",
@@ -131,6 +134,8 @@ __all__ = [
     "steer",
     "sweep",
     "token_texts",
+    "transplant_heads",
+    "transplant_values",
     "under",
     "unembed_directions",
     "unsupported",

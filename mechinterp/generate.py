@@ -25,7 +25,7 @@ from mechinterp.passes import Pass, being_watched
 from mechinterp.positions import Maybe, Scope, slots_of
 from mechinterp.prepared import checked_interventions
 from mechinterp.prompts import prompt_slots
-from mechinterp.row_edits import Frozen, Place, RowEditor, Rows, Table, edit_rows
+from mechinterp.row_edits import Edits, Frozen, Place, RowEditor, Rows, Swapped, edit_rows
 from mechinterp.subject import Subject, check_subject
 from mechinterp.tables import tables_of
 from mechinterp.tokens import pad, token_ids, unembed
@@ -84,8 +84,11 @@ def generate(
     )
     slots = prompt_slots(subject, prompts, scope, later=max_new_tokens - 1)  # the last new token is not run
     tables = tables_of(subject, interventions, scope=scope, slots=slots)
-    if any(isinstance(one, Frozen) for these in tables.values() for one in these):
+    every = [one for these in tables.values() for one in these]
+    if any(isinstance(one, Frozen) for one in every):
         raise MechinterpError("generate: a Freeze holds what a clean run has, but texts under an edit go another way")
+    if any(isinstance(one, Swapped) and one.reference is not None for one in every):
+        raise MechinterpError("generate: heads are not transplanted here; call model.generate in their block")
     chances = torch.rand(
         len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed % 2**64), dtype=torch.float64
     ).to(subject.device)
@@ -142,7 +145,7 @@ class _Decoder:
         slots: Sequence[Tensor],
         group: list[int],
         under: Sequence[int],
-        tables: Mapping[Place, Sequence[Table | Frozen]],
+        tables: Mapping[Place, Sequence[Edits]],
         scope: Scope,
         interventions: int,
     ) -> None:
@@ -157,7 +160,9 @@ class _Decoder:
         self.mask = self.batch.attention_mask.repeat(len(under), 1)
         self.stopped = torch.zeros_like(self.prompt, dtype=torch.bool)
         self.cache = DynamicCache(config=subject.model.config)
-        self.editor = RowEditor(tables, Rows(self.under, self.prompt, self.mask))
+        self.editor = RowEditor(
+            {place: list(these) for place, these in tables.items()}, Rows(self.under, self.prompt, self.mask)
+        )
         self.fired = torch.zeros(interventions, dtype=torch.bool, device=subject.device)
         self.made = 0  # new tokens so far
 

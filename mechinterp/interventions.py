@@ -1,6 +1,7 @@
 """Interventions as values: what a sweep runs hundreds of, and a `with` block one.
 
 AblateHeads, AblateNeurons, Steer   what is done, without saying where; `on(subject, scope)` is the `with` block
+TransplantHeads, TransplantValues   the same with the weights of another subject
 Intervention                        one of them, or several at once: a tuple
 under                               the `with` block of any of them, also of several at once
 parts                               an intervention -> those that it consists of
@@ -19,7 +20,8 @@ from mechinterp.freezing import CleanRun, Freeze, freeze
 from mechinterp.given import pairs, real_numbers, whole_number
 from mechinterp.intervene import Edit, Head, Neuron, ablate_heads, ablate_neurons, steer
 from mechinterp.positions import Scope, everywhere
-from mechinterp.subject import Subject
+from mechinterp.subject import Subject, check_subject
+from mechinterp.transplants import transplant_heads, transplant_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,38 @@ class Steer:
         return steer(subject, self.layer, self.vector, coefficient=self.coefficient, scope=scope)
 
 
-Single = AblateHeads | AblateNeurons | Steer | Freeze
+@dataclass(frozen=True, eq=False)
+class TransplantHeads:
+    """`transplant_heads`: these heads work with the reference's weights."""
+
+    reference: Subject
+    heads: Sequence[Head]
+
+    def __post_init__(self) -> None:
+        check_subject(self.reference)
+        object.__setattr__(self, "heads", pairs(self.heads, "heads"))
+
+    def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
+        return transplant_heads(subject, self.reference, self.heads, scope=scope)
+
+
+@dataclass(frozen=True, eq=False)
+class TransplantValues:
+    """`transplant_values`: these neurons write with the reference's value vectors."""
+
+    reference: Subject
+    neurons: Sequence[Neuron]
+
+    def __post_init__(self) -> None:
+        check_subject(self.reference)
+        object.__setattr__(self, "neurons", pairs(self.neurons, "neurons"))
+
+    def on(self, subject: Subject, scope: Scope = everywhere) -> AbstractContextManager[Edit]:
+        return transplant_values(subject, self.reference, self.neurons, scope=scope)
+
+
+Transplant = TransplantHeads | TransplantValues
+Single = AblateHeads | AblateNeurons | Steer | Transplant | Freeze
 Intervention = Single | tuple["Intervention", ...]
 
 
@@ -93,7 +126,7 @@ def parts(intervention: Intervention | None) -> list[Single]:
     """None is the clean run, which has none. Raises MechinterpError for anything that is no intervention."""
     if intervention is None:
         return []
-    if isinstance(intervention, AblateHeads | AblateNeurons | Steer | Freeze):
+    if isinstance(intervention, Single):
         return [intervention]
     if not isinstance(intervention, tuple | list) or not intervention or None in intervention:
         raise MechinterpError(

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mechinterp.clean import Wanted
+from mechinterp.clean_shadow import run_shadows
 from mechinterp.errors import MechinterpError, quote
 from mechinterp.given import each, whole_number, whole_numbers
 from mechinterp.interventions import Intervention, parts
@@ -157,6 +158,7 @@ class Prepared:
             group = [self.passes.groups[index][row] for row in rows]
             start = min(first_edited(slots[number]) for number in group)
             clean = self.passes.clean(index, rows, start, wanted)
+            shadows = run_shadows(self.subject, self.prompts, group, start, tables)
             mine = torch.stack([slots[number][start:] for number in group])
             unedited = clean.readout(metric)
             for number in untouched:
@@ -164,7 +166,7 @@ class Prepared:
             at_once = max(1, min(max_rows or 2**31, rows_at_once(self.subject, clean)) // len(group))
             for first in range(0, len(edited), at_once):
                 under = range(first, min(first + at_once, len(edited)))
-                wave = run_wave(clean, mine, tables, under, places[under.start : under.stop], metric, unedited)
+                wave = run_wave(clean, mine, tables, under, places[under.start : under.stop], metric, unedited, shadows)
                 results.put(group, order[under.start : under.stop], metric.read(wave))
 
     @cached_property

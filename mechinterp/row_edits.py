@@ -3,13 +3,14 @@
 Rows       of each row of a batch: its intervention, its prompt, and where it is edited
 Table      what the interventions do at one place of the model
 Frozen     what they hold there at what it is in the clean run
+Swapped    what they read and write there through another subject's weights
 RowEditor  applies tables to the rows that the model is being called with
 edit_rows  a block with hooks in which it does so
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -147,17 +148,74 @@ class Frozen:
         return held.flatten(0, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Swapped:
+    """K of the interventions read some features of one place, and write them, through a reference's weights.
+
+    Attributes:
+        of: (interventions,) which of the K, -1 for an intervention that does nothing here.
+        features: (m,) those that any of them exchanges.
+        chosen: (K, m) which of these each one does.
+        change: (m, d_model) what they write with the reference's weights beyond what they write with the subject's.
+        reference: whose heads read; None for neurons, which fire as they do.
+        reads: (R, S, features) what the rows that are edited next read out with the reference's weights.
+    """
+
+    of: Tensor
+    features: Tensor
+    chosen: Tensor
+    change: Tensor
+    reference: Subject | None = None
+    reads: Tensor | None = None
+
+    def there(self, rows: Rows, device: torch.device) -> Tensor:
+        """(R, S, m), whether it is exchanged."""
+        which = self.of.to(device)[rows.under]
+        chosen = self.chosen.to(device)[which] & (which >= 0)[:, None]
+        return chosen[:, None] & (rows.slots >= 0)[..., None].to(device)
+
+    def edit(self, inputs: Tensor, rows: Rows) -> Tensor:
+        there = self.there(rows, inputs.device)
+        if self.reference is None or not there.any():
+            return inputs
+        if self.reads is None or len(self.reads) != len(inputs):
+            raise MechinterpError("TransplantHeads: these rows have nothing read by the reference's weights")
+        on, inputs = self.features.to(inputs.device), inputs.clone()
+        inputs[..., on] = torch.where(there, self.reads[:, -inputs.shape[1] :][..., on].to(inputs), inputs[..., on])
+        return inputs
+
+    def write(self, inputs: Tensor, outputs: Tensor, rows: Rows) -> Tensor:
+        """What the place's module has written of `inputs`, with the reference's weights where they are exchanged."""
+        there = self.there(rows, inputs.device)
+        if not there.any():
+            return outputs
+        read = inputs[..., self.features.to(inputs.device)].float() * there
+        return (outputs.float() + (read @ self.change.to(inputs.device)).to(outputs.device)).to(outputs)
+
+
+Edits = Table | Frozen | Swapped
+
+
 @dataclass(eq=False)
 class RowEditor:
     """Set `rows` before each call of the model, or of a part of it."""
 
-    tables: Mapping[Place, Sequence[Table | Frozen]]
+    tables: dict[Place, list[Edits]]
     rows: Rows
 
     def edit(self, place: Place, inputs: Tensor) -> Tensor:
         for table in self.tables.get(place, ()):
             inputs = table.edit(inputs, self.rows)
         return inputs
+
+    def write(self, place: Place, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """What the module of a place writes, where some of it is written by other weights."""
+        for table in self.swaps(place):
+            outputs = table.write(inputs, outputs, self.rows)
+        return outputs
+
+    def swaps(self, place: Place) -> list[Swapped]:
+        return [table for table in self.tables.get(place, ()) if isinstance(table, Swapped)]
 
 
 @contextmanager
@@ -174,7 +232,12 @@ def edit_rows(subject: Subject, editor: RowEditor) -> Iterator[None]:
                     return (editor.edit(place, output[0]), *output[1:])
                 return editor.edit(place, output)
 
+            def written(module: nn.Module, args: Any, output: Tensor, place: Place = place) -> Tensor:
+                return editor.write(place, args[0], output)
+
             module = place.module(subject.anatomy)
+            if editor.swaps(place):
+                stack.callback(module.register_forward_hook(written).remove)
             if place.is_input:
                 stack.callback(module.register_forward_pre_hook(before).remove)
             else:

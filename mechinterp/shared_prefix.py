@@ -8,7 +8,7 @@ prompt's prefix, which are there once, and those of its own columns, which follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ _NAME = "shared_prefix"
 class Prefix:
     """By layer the keys and values of the prompts' first T tokens, (prompts, n_kv_heads, T, d_head); no padding."""
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys: Sequence[Tensor] | Mapping[int, Tensor]
+    values: Sequence[Tensor] | Mapping[int, Tensor]
 
 
 _prefix: ContextVar[Prefix | None] = ContextVar("prefix")

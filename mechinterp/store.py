@@ -114,7 +114,7 @@ def _on_cpu(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def digest(*values: Any) -> str:
     """SHA-256 of values and their kinds: None, booleans, numbers, text, bytes, lists, mappings, arrays, tensors,
-    dataclasses.
+    dataclasses, subjects (their weights and configuration).
 
     A large tensor is read once, and again when torch has changed it; to change it through an array that shares its
     memory, in few places, may go unseen.
@@ -178,6 +178,10 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
         if value.is_meta or value.is_quantized or value.layout != torch.strided:
             raise MechinterpError(f"a tensor of {value.layout} on {value.device} cannot be part of a name on disk")
         update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + _digest_of(value))
+    elif isinstance(value, Subject):
+        update(b"subject ")
+        _feed(update, [*map(list, value.model.named_parameters())])
+        _feed(update, json.dumps(value.model.config.to_dict(), sort_keys=True, default=str))
     elif is_dataclass(value) and not isinstance(value, type):
         update(f"dataclass {type(value).__name__} ".encode())
         _feed(update, {field.name: getattr(value, field.name) for field in fields(value)})

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from mechinterp.errors import MechinterpError
 from mechinterp.freezing import Freeze, held
-from mechinterp.interventions import AblateHeads, AblateNeurons, Intervention, Steer, parts
+from mechinterp.interventions import (
+    AblateHeads,
+    AblateNeurons,
+    Intervention,
+    Steer,
+    Transplant,
+    TransplantHeads,
+    parts,
+)
 from mechinterp.positions import At, Scope, bare
 from mechinterp.replacements import (
     check_value,
@@ -25,13 +33,15 @@ from mechinterp.replacements import (
     one_place_a_slot,
     steering_vector,
 )
-from mechinterp.row_edits import HEADS, KINDS, NEURONS, RESIDUAL, Frozen, Place, Table
+from mechinterp.row_edits import HEADS, KINDS, NEURONS, RESIDUAL, Edits, Frozen, Place, Swapped, Table
+from mechinterp.shadow import change_of
 from mechinterp.subject import Subject
+from mechinterp.transplants import check_donor
 
 
 def tables_of(
     subject: Subject, interventions: Sequence[Intervention | None], *, scope: Scope, slots: Sequence[Tensor]
-) -> dict[Place, list[Table | Frozen]]:
+) -> dict[Place, list[Edits]]:
     """Tables by place.
 
     Args:
@@ -40,7 +50,7 @@ def tables_of(
     Raises:
         MechinterpError: an intervention that the model cannot have, values for other prompts, or for another scope.
     """
-    tables: dict[Place, list[Table | Frozen]] = defaultdict(list)
+    tables: dict[Place, list[Edits]] = defaultdict(list)
 
     def add(place: Place, numbers: Iterable[int], chosen: Tensor | None, values: Tensor) -> None:
         numbers, to = list(numbers), subject.device
@@ -52,6 +62,7 @@ def tables_of(
     added: dict[Place, dict[int, Tensor]] = defaultdict(dict)
     replaced: dict[tuple[Place, int], _Replaced] = {}  # those with the same values are edited at once
     frozen: dict[Place, dict[int, list[int]]] = defaultdict(dict)
+    swapped: dict[tuple[Place, int], _Exchanged] = {}
     for number, one in enumerate(interventions):
         taken: dict[Place, set[int]] = defaultdict(set)
         for part in parts(one):
@@ -66,6 +77,10 @@ def tables_of(
                 if taken[place] & set(features):
                     raise MechinterpError(f"a tuple of interventions replaces the same in layer {place.layer} twice")
                 taken[place].update(features)
+                if isinstance(part, Transplant):
+                    other = swapped.setdefault((place, id(part.reference)), _Exchanged(part.reference))
+                    other.features[number] += features
+                    continue
                 known = replaced.setdefault((place, id(values)), _Replaced(values))
                 known.features[number] += features
         if any(isinstance(part, Freeze) for part in parts(one)):
@@ -76,6 +91,8 @@ def tables_of(
     for (place, _), these in replaced.items():
         new = _checked(subject, place, these.values, scope, slots)
         add(place, these.features, _chosen(subject, place, these.features), new)
+    for (place, _), those in swapped.items():
+        tables[place].append(_swapped(subject, place, those, len(interventions)))
     for place, by_number in frozen.items():
         of = torch.full((len(interventions),), -1)
         of[list(by_number)] = torch.arange(len(by_number))
@@ -101,13 +118,38 @@ class _Replaced:
     features: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
+@dataclass(eq=False)
+class _Exchanged:
+    """By number of the intervention, the inputs of one place that are read and written by a reference's weights."""
+
+    reference: Subject
+    features: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _swapped(subject: Subject, place: Place, these: _Exchanged, interventions: int) -> Swapped:
+    check_donor(subject, these.reference)
+    of = torch.full((interventions,), -1)
+    of[list(these.features)] = torch.arange(len(these.features))
+    chosen = _chosen(subject, place, these.features)
+    features = chosen.any(0).nonzero()[:, 0]
+    ours, theirs = (place.module(one.anatomy) for one in (subject, these.reference))
+    change = change_of(ours, theirs, features)
+    reads = these.reference if place.kind == HEADS else None
+    to = subject.device
+    return Swapped(of.to(to), features.to(to), chosen[:, features].to(to), change, reads)
+
+
 def _replacements(
-    subject: Subject, part: AblateHeads | AblateNeurons
+    subject: Subject, part: AblateHeads | AblateNeurons | Transplant
 ) -> Iterator[tuple[Place, list[int], Tensor | None]]:
-    if isinstance(part, AblateHeads):
+    if isinstance(part, AblateHeads | TransplantHeads):
         kind, features = HEADS, head_features(subject, part.heads)
     else:
         kind, features = NEURONS, neuron_features(subject, part.neurons)
+    if isinstance(part, Transplant):
+        check_donor(subject, part.reference)
+        yield from ((Place(layer, kind), these, None) for layer, these in features.items())
+        return
     for layer, these in features.items():
         if part.values is not None and (not isinstance(part.values, Mapping) or part.values.get(layer) is None):
             check_value(subject, part.values, layer, KINDS[kind])  # says what there is
@@ -133,15 +175,15 @@ def _checked(subject: Subject, place: Place, given: Tensor | None, scope: Scope,
 
 def begins(intervention: Intervention) -> Place:
     """The first place that it touches. Raises MechinterpError for what holds parts and edits none."""
-    edits = [part for part in parts(intervention) if not isinstance(part, Freeze)]
+    edits = [_begins(part) for part in parts(intervention) if not isinstance(part, Freeze)]
     if not edits:
         raise MechinterpError("Freeze: alone it edits nothing; give it in a tuple with an edit, or see direct")
-    return min(map(_begins, edits))
+    return min(edits)
 
 
-def _begins(part: AblateHeads | AblateNeurons | Steer) -> Place:
+def _begins(part: AblateHeads | AblateNeurons | Steer | Transplant) -> Place:
     if isinstance(part, Steer):
         return Place(part.layer, RESIDUAL)
-    if isinstance(part, AblateHeads):
+    if isinstance(part, AblateHeads | TransplantHeads):
         return Place(min((layer for layer, _ in part.heads), default=0), HEADS)
     return Place(min((layer for layer, _ in part.neurons), default=0), NEURONS)

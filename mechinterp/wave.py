@@ -10,7 +10,7 @@ order in which they begin, so that the rows that have begun are always the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from mechinterp.clean import Clean, Wanted, run_clean
+from mechinterp.clean_shadow import Key, Shadowed, key_of
 from mechinterp.errors import MechinterpError
 from mechinterp.metric import Metric, Readout
-from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Frozen, Place, RowEditor, Rows, Table, edit_rows
+from mechinterp.row_edits import HEADS, NEURONS, RESIDUAL, Edits, Frozen, Place, RowEditor, Rows, Swapped, edit_rows
+from mechinterp.shadow import Shadow
 from mechinterp.shared_prefix import shared_prefix
 from mechinterp.state import foreign_hooks
 from mechinterp.subject import Subject
@@ -49,11 +51,12 @@ class Joining:
 def run_wave(
     clean: Clean,
     slots: Tensor,
-    tables: Mapping[Place, Sequence[Table | Frozen]],
+    tables: Mapping[Place, Sequence[Edits]],
     under: Sequence[int],
     places: Sequence[Place],
     metric: Metric,
     unedited: Readout,
+    shadows: Mapping[Key, Shadowed] | None = None,
 ) -> Readout:
     """The last token of every prompt under every intervention, P rows for each.
 
@@ -62,8 +65,9 @@ def run_wave(
         under: numbers of the interventions, as the tables have them.
         places: where each of them begins, in order.
         unedited: what `clean` gives the metric.
+        shadows: what references' heads read out in the clean pass, where the tables transplant heads.
     """
-    return _Wave(clean, slots, tables, under, places, metric).run(unedited)
+    return _Wave(clean, slots, tables, under, places, metric, shadows or {}).run(unedited)
 
 
 def check_hooks(subject: Subject, prompt: list[int]) -> None:
@@ -93,12 +97,13 @@ class _Wave:
         self,
         clean: Clean,
         slots: Tensor,
-        tables: Mapping[Place, Sequence[Table | Frozen]],
+        tables: Mapping[Place, Sequence[Edits]],
         under: Sequence[int],
         places: Sequence[Place],
         metric: Metric,
+        shadows: Mapping[Key, Shadowed],
     ) -> None:
-        self.clean, self.metric, self.subject = clean, metric, clean.subject
+        self.clean, self.metric, self.subject, self.shadows = clean, metric, clean.subject, shadows
         rounds, device = len(under), clean.subject.device
         prompts, columns = slots.shape
         self.rows = Rows(
@@ -140,6 +145,7 @@ class _Wave:
 
     def _attend(self, layer: int, rows: slice, rotary: tuple[Tensor, Tensor]) -> None:
         normed = self.subject.anatomy.attention_norm(layer)(self.stream[rows])
+        self._let_read(layer, lambda swap: self._read_out(swap, layer, rows, normed, rotary))
         self.editor.rows = self.rows[rows]  # for its hooks in what is called next
         attention = self.subject.anatomy.attention(layer)
         mixed, _ = attention(hidden_states=normed, position_embeddings=rotary, attention_mask=None)
@@ -158,9 +164,32 @@ class _Wave:
             self.residual[layer] = self.stream[rows, -1].clone()
 
     def _begin_with_heads(self, layer: int, rows: slice) -> None:
-        self.editor.rows = self.rows[rows]
-        heads = self.editor.edit(Place(layer, HEADS), self._clean(self.clean.heads[layer], rows))
-        self.stream[rows] = self._clean(self.clean.stream[layer], rows) + self.clean.written(layer, heads)
+        self._let_read(layer, lambda swap: self._clean(self.shadows[key_of(swap, layer)].heads, rows))
+        self.editor.rows, place = self.rows[rows], Place(layer, HEADS)
+        heads = self.editor.edit(place, self._clean(self.clean.heads[layer], rows))
+        written = self.editor.write(place, heads, self.clean.written(layer, heads))
+        self.stream[rows] = self._clean(self.clean.stream[layer], rows) + written
+
+    def _let_read(self, layer: int, read: Callable[[Swapped], Tensor]) -> None:
+        """Give transplanted heads what they read out in the rows that are edited next."""
+        place = Place(layer, HEADS)
+        if any(swap.reference is not None for swap in self.editor.swaps(place)):
+            self.editor.tables[place] = [
+                replace(one, reads=read(one)) if isinstance(one, Swapped) else one for one in self.editor.tables[place]
+            ]
+
+    def _read_out(
+        self, swap: Swapped, layer: int, rows: slice, normed: Tensor, rotary: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """(R, S, n_heads * d_head): of the rows in which a reference's heads read, what they read out."""
+        mine = (swap.of.to(normed.device)[self.rows.under[rows]] >= 0).nonzero()[:, 0]
+        anatomy = self.subject.anatomy
+        found = normed.new_zeros(*normed.shape[:2], anatomy.n_heads * anatomy.d_head)
+        if len(mine) and swap.reference is not None:
+            with shared_prefix(swap.reference, self.shadows[key_of(swap, layer)].prefix):
+                given = {"hidden_states": normed[mine], "position_embeddings": rotary, "attention_mask": None}
+                found[mine] = Shadow(swap.reference, layer).read_out(given)
+        return found
 
     def _clean(self, values: Tensor, rows: slice) -> Tensor:
         """Clean values (P, C, n) for these rows, of the columns that are still needed."""
@@ -199,9 +228,9 @@ class _Wave:
         )
 
 
-def _beside(clean: Clean, tables: Mapping[Place, Sequence[Table | Frozen]]) -> Mapping[Place, Sequence[Table | Frozen]]:
+def _beside(clean: Clean, tables: Mapping[Place, Sequence[Edits]]) -> dict[Place, list[Edits]]:
     """Tables that know the clean run of their rows."""
-    found: dict[Place, Sequence[Table | Frozen]] = {}
+    found: dict[Place, list[Edits]] = {}
     for place, these in tables.items():
         found[place] = [replace(one, clean=clean.at(place)) if isinstance(one, Frozen) else one for one in these]
     return found

@@ -23,6 +23,7 @@ from tests.conftest import VOCAB, tiny_subject
 
 LAYERS, HEADS, D_HEAD, D_MODEL, D_MLP = 3, 4, 8, 32, 48
 SUBJECT = tiny_subject("qwen2")
+OTHER = tiny_subject("qwen2", seed=1)
 PROMPTS = [[5, 6, 7, 8, 9], [9, 8, 7]]
 numbers = torch.Generator().manual_seed(0)
 
@@ -234,6 +235,12 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                {"heads": [(1, 2), (2, 1)], "mlps": [1, 2], "patterns": [1]},
                {"heads": Kind(_spell_pairs, [odd for odd in PAIRS.bad if odd != []]),
                 "mlps": Kind(_spell_row, LAYER_ROW.bad), "patterns": Kind(_spell_row, LAYER_ROW.bad)}),
+    "transplant_heads": (block(mi.transplant_heads), {"reference": OTHER, "heads": [(1, 2), (0, 1)]}, {"heads": PAIRS}),
+    "transplant_values": (block(mi.transplant_values), {"reference": OTHER, "neurons": [(1, 2), (0, 41)]},
+                          {"neurons": PAIRS}),
+    "TransplantHeads": (swept(mi.TransplantHeads), {"reference": OTHER, "heads": [(1, 2), (0, 1)]}, {"heads": PAIRS}),
+    "TransplantValues": (swept(mi.TransplantValues), {"reference": OTHER, "neurons": [(1, 2), (0, 41)]},
+                         {"neurons": PAIRS}),
     # positions
     "at": (selected(mi.at), {"positions": [[1, 0], [2, -1]]}, {"positions": POSITIONS}),
     "since": (selected(mi.since), {"starts": [1, 2]}, {"starts": ROW}),
@@ -284,7 +291,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Kind]]] = {
                   "interventions": Kind(lambda given: (tuple(given), iter(given)), LOOSE)}),
     # weights and the unembedding
     "weight_changes": (lambda components, **given: mi.weight_changes(**given, kind="key").percentile(components),
-                       {**OF_SUBJECT, "reference": tiny_subject("qwen2", seed=1), "components": [(1, 2), (0, 3)]},
+                       {**OF_SUBJECT, "reference": OTHER, "components": [(1, 2), (0, 3)]},
                        {"components": PAIRS}),
     "value_vectors": (mi.value_vectors, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
     "head_output_weights": (mi.head_output_weights, {**OF_SUBJECT, "layer": 1}, {"layer": WHOLE}),
