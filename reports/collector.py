@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from reports.comparison import Comparison, compare
 from reports.figures import draw
+from reports.files import write_whole
 from reports.finding import Finding, Tier
 from reports.ladder import Ladder
 from reports.markdown import render
@@ -31,6 +32,7 @@ __all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover"]
 
 REPORT_DIR = Path(__file__).resolve().parent
 FINDINGS, REPORT, MARKDOWN, FIGURES = "findings.jsonl", "report.json", "report.md", "figures"
+COMPARISON = "comparison.json"
 
 
 def open_run(report_dir: Path | str = REPORT_DIR, model: str = "", now: datetime | None = None) -> Run:
@@ -75,6 +77,7 @@ class Run:
         self.directory = directory
         self.created = created
         self.findings: list[Finding] = []
+        self.comparison: Comparison | None = None
 
     def record(self, finding: Finding) -> None:
         """Keep the finding, on disk before this returns: a run that is killed later loses nothing."""
@@ -98,8 +101,11 @@ class Run:
         tiers: Sequence[Tier] = (),
         ladder: Ladder | None = None,
         where: Environment | None = None,
+        baseline: Report | None = None,
     ) -> Report:
         """Write report.json, the figures and report.md, and return the report.
+
+        With a baseline `comparison` and comparison.json say what became of its findings.
 
         Args:
             command: the command that was run.
@@ -110,6 +116,7 @@ class Run:
             tiers: the tiers that were run.
             ladder: how far the subject verifies at all, where that could be measured.
             where: machine and versions, by default those of this process.
+            baseline: the report that the run is compared with.
         """
         report = Report(
             created=self.created,
@@ -124,9 +131,12 @@ class Run:
             findings=self.findings,
         )
         try:
-            _write(self.directory / REPORT, to_json(report, indent=2) + "\n")
+            write_whole(self.directory / REPORT, to_json(report, indent=2) + "\n")
+            if baseline is not None:
+                self.comparison = compare(baseline, report)
+                write_whole(self.directory / COMPARISON, to_json(self.comparison, indent=2) + "\n")
             pictures = draw(report.findings, self.directory / FIGURES)
-            _write(self.directory / MARKDOWN, render(report, pictures))
+            write_whole(self.directory / MARKDOWN, render(report, pictures, self.comparison))
         except OSError as error:
             raise _unwritable(self.directory, error) from error
         return report
@@ -153,21 +163,6 @@ def _parsed(line: bytes, where: str) -> Finding:
     except (ValueError, RecursionError) as error:
         problem = str(error)
     raise ReportError(f"cannot read {where}: {plain(problem)}; expected one finding a line: remove what is no finding")
-
-
-def _write(path: Path, text: str) -> None:
-    """All of the file or nothing: a reader never meets half a report."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _unwritable(folder: Path, error: Exception) -> ReportError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from reports import changes_markdown
+from reports.comparison import Comparison
 from reports.figures import Picture
 from reports.finding import Finding
 from reports.ladder import Ladder
@@ -29,12 +31,13 @@ source's own protocol, with all its quirks. Audited: with the controls that make
 expected."""
 
 
-def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
+def render(report: Report, pictures: Sequence[Picture] = (), comparison: Comparison | None = None) -> str:
     """The report as Markdown: the ladder, claims by tiers, a section a claim, where it all comes from.
 
     Args:
         report: what was found.
         pictures: one for each finding, in the same order; none at all leaves the pictures out.
+        comparison: the run beside its baseline, if it has one.
     """
     drawn = dict(zip(map(id, report.findings), pictures, strict=False))
     claims = [list(group) for _, group in groupby(by_claim(report.findings), key=lambda finding: finding.claim)]
@@ -43,8 +46,9 @@ def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
         "",
         *_examined(report),
         *_ladder(report.ladder),
-        f"**Outcome:** {escape(outcome(report.findings)[1])}.",
+        f"**Outcome:** {escape(comparison.line if comparison else outcome(report.findings)[1])}.",
         "",
+        *(changes_markdown.section(comparison) if comparison else []),
         "## Claims",
         "",
         *table(("Claim", *map(str.capitalize, TIERS.values())), map(_row, claims)),

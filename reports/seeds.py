@@ -42,6 +42,7 @@ def over_seeds(findings: Mapping[int, Finding]) -> Finding:
         "seeds": [_record(seed, finding) for seed, finding in findings.items()],
         "spread": max(effects) - min(effects) if len(effects) > 1 else None,
         "jaccard": jaccard([each.selected for each in found if each.effect is not None]),
+        "by_problem": _parts(findings, shown),
         "seconds": sum(each.seconds or 0.0 for each in found) or None,
     }
     return Finding.model_validate(shown.model_dump() | changed)
@@ -53,6 +54,12 @@ def jaccard(sets: Sequence[Collection[str]]) -> float | None:
     if not any(map(len, sets)) or not pairs:
         return None
     return sum(len(one & other) / len(one | other) if one | other else 1.0 for one, other in pairs) / len(pairs)
+
+
+def _parts(findings: Mapping[int, Finding], shown: Finding) -> dict[str, float | None]:
+    """By seed and problem: two runs may show different seeds, and the problems of each are its own."""
+    seed = next(seed for seed, finding in findings.items() if finding is shown)
+    return {f"seed {seed}, {problem}": part for problem, part in shown.by_problem.items()}
 
 
 def _first_dissent(findings: Mapping[int, Finding]) -> list[str]:

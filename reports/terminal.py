@@ -31,7 +31,13 @@ COLOURS = {
 }
 
 
-def render(findings: Sequence[Finding], console: Console, ladder: Ladder | None = None, verbose: bool = False) -> None:
+def render(
+    findings: Sequence[Finding],
+    console: Console,
+    ladder: Ladder | None = None,
+    verbose: bool = False,
+    expected: bool = True,
+) -> None:
     """Print the ladder's sentence, one line a finding, then what is to be said of some, then the outcome.
 
     Said below the table is where the tiers of a claim differ, and why a verdict came about that was not expected.
@@ -42,6 +48,7 @@ def render(findings: Sequence[Finding], console: Console, ladder: Ladder | None 
         console: where to print.
         ladder: how far the subject verifies at all.
         verbose: print reasons, thresholds, controls and seeds below each line.
+        expected: say whether the verdicts are the expected ones; where a baseline says that, it has the last word.
     """
     ordered = by_claim(findings)
     if ordered:
@@ -53,6 +60,8 @@ def render(findings: Sequence[Finding], console: Console, ladder: Ladder | None 
         console.print()
     told = [(Text(short(claim, 80), style="bold"), sentence) for claim, sentence in differences(ordered)]
     _print_notes(console, "where the two tiers differ", told)
+    if not expected:
+        return
     wrong = [each for each in ordered if not each.as_expected]
     _print_notes(console, "not as expected", [(_verdict(each), _why(each)) for each in wrong])
     status, line = outcome(findings)

@@ -113,3 +113,10 @@ def test_any_seeds(found):
 def test_jaccard(sets, agreement):
     """Equal sets agree wholly, disjoint ones not at all; without a choice there is nothing to agree on."""
     assert jaccard(sets) == agreement
+
+
+def test_parts_name_their_seed():
+    """Problems of different seeds are different ones, though they are numbered alike."""
+    found = {seed: finding(effect=0.8, by_problem={"0": 0.7, "1": 0.9}) for seed in (3, 4)}
+    assert over_seeds(found).by_problem == {"seed 3, 0": 0.7, "seed 3, 1": 0.9}
+    assert over_seeds({3: found[3]}).by_problem == {"0": 0.7, "1": 0.9}

@@ -4,6 +4,7 @@ protocol_of   the claim on a test, in one of its tiers
 variants      the names of a test's cases
 case_of       the case that an item measures
 Case          a claim in one tier, one of its variants, on one subject
+expectation   the verdict that is expected of it
 facts_about   what its finding says of it, whatever comes out
 """
 
@@ -18,6 +19,7 @@ import pytest
 
 from claims.claim import Protocol
 from claims.harness.options import Options
+from mechinterp.evidence import Verdict
 
 CASE = pytest.StashKey["Case"]()
 PARAM = type(pytest.param())
@@ -81,7 +83,7 @@ def case_of(item: Any) -> Case | None:
 def facts_about(case: Case, options: Options) -> dict[str, Any]:
     """What a finding says of its case, whatever comes out."""
     protocol, claim = case.protocol, case.protocol.claim
-    expected = options.models[case.subject].expects(claim.id, case.name or None, protocol.tier)
+    expected, reason = expectation(case, options)
     return {
         "claim": claim.id,
         "tier": protocol.tier,
@@ -95,9 +97,19 @@ def facts_about(case: Case, options: Options) -> dict[str, Any]:
         "measure": protocol.measure,
         "null_of": protocol.null,
         "family": case.family,
-        "expected": expected.verdict,
-        "expected_reason": expected.reason if expected.verdict != "holds" else None,
+        "expected": expected,
+        "expected_reason": reason if expected != "holds" else None,
     }
+
+
+def expectation(case: Case, options: Options) -> tuple[Verdict, str | None]:
+    """The verdict that is expected of a case, and why: the baseline's, else what models.toml says."""
+    if options.baseline is not None:
+        known = (finding for finding in options.baseline.findings if finding.label == case.label)
+        found = next(known, None)
+        return ("holds", None) if found is None else (found.verdict, found.expected_reason)
+    said = options.models[case.subject].expects(case.protocol.claim.id, case.name or None, case.protocol.tier)
+    return said.verdict, said.reason
 
 
 def _parametrize(marks: Iterable[pytest.Mark]) -> list[pytest.Mark]:

@@ -21,6 +21,7 @@ from claims.harness.session import SESSION, Session, record
 from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import Checkpoint
 from mechinterp.visible import visible
+from reports import changes
 from reports.collector import outcome
 from reports.finding import finding_without
 from reports.ladder import Ladder
@@ -63,7 +64,7 @@ def finish(pytest_session: pytest.Session) -> None:
             record(config, case, finding_without("not_run", reason, case.protocol.threshold, **facts))
     for name in session.runs:
         _write(session, name, shlex.join(["pytest", *map(str, config.invocation_params.args)]))
-    code, _ = outcome(list(session.findings.values()))
+    code = _exit_status(session)
     if pytest_session.exitstatus == 0:
         pytest_session.exitstatus = 1 if session.unwritten else code
 
@@ -80,9 +81,20 @@ def summarise(terminal: pytest.TerminalReporter) -> None:
             file=text, width=terminal._tw.fullwidth, force_terminal=terminal.hasmarkup, highlight=False
         )  # fmt: skip
         ladder = _ladder(session, session.options.models[name])
-        render(run.findings, console, ladder, verbose=config.getoption("verbose") > 0)
+        verbose = config.getoption("verbose") > 0
+        render(run.findings, console, ladder, verbose, expected=session.options.baseline is None)
+        if run.comparison is not None:
+            changes.render(run.comparison, console, verbose)
         terminal.write_line(text.getvalue())
         terminal.write_line(session.unwritten.get(name) or f"report: {visible(str(run.directory / 'report.md'))}")
+
+
+def _exit_status(session: Session) -> int:
+    """0 where all is as the baseline has it; without one, as models.toml has it."""
+    if session.options.baseline is None:
+        return outcome(list(session.findings.values()))[0]
+    kept = [run.comparison is not None and run.comparison.passes for run in session.runs.values()]
+    return 0 if all(kept) else 1
 
 
 def _write(session: Session, name: str, command: str) -> None:
@@ -97,6 +109,7 @@ def _write(session: Session, name: str, command: str) -> None:
             seeds=options.seeds,
             tiers=options.tiers,
             ladder=_ladder(session, options.models[name]),
+            baseline=options.baseline,
             settings=Settings(n_problems=options.n_problems, device=options.device, dtype=options.dtype),
         )
     except ReportError as error:

@@ -16,13 +16,15 @@ import pytest
 
 from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
-from claims.harness.session import SESSION, bench_of, record, say, uncaptured
+from claims.harness.session import SESSION, Session, bench_of, record, say, uncaptured
 from claims.harness.types import Judge
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
 from mechinterp.nulls import Draws, with_null
 from mechinterp.visible import visible
+from reports.comparison import against
 from reports.finding import Finding, finding_from, finding_without
+from reports.schema import Origin
 from reports.seeds import over_seeds
 from reports.text import plain, short
 
@@ -53,10 +55,26 @@ def run(item: pytest.Function) -> bool | None:
     finding = session.findings[case.key]
     if (told := ("verdict", finding.verdict)) not in item.user_properties:
         item.user_properties.append(told)
-    if not finding.as_expected:
+    if said := _unexpected(session, case, finding):
         shown = problems if item.config.getoption("verbose", 0) > 0 else []
-        pytest.fail("\n".join([_line(finding), *shown]), pytrace=False)
+        pytest.fail("\n".join([said, *shown]), pytrace=False)
     return True
+
+
+def _unexpected(session: Session, case: Case, finding: Finding) -> str:
+    """Why the test fails, in a line; empty where the verdict is the expected one, or the baseline's is kept."""
+    baseline = session.options.baseline
+    if baseline is None:
+        return "" if finding.as_expected else _line(finding)
+    bench = session.benches.get(session.options.models[case.subject])
+    facts = bench.facts if bench else None
+    run = Origin(
+        created=session.runs[case.subject].created,
+        dataset_hash=facts.dataset_hash if facts else None,
+        seeds=list(session.options.seeds),
+    )
+    change = against(baseline, finding, run)
+    return "" if change.passes else plain(f"{finding.label}: {change.word}. {change.why}")
 
 
 def _measured(item: pytest.Function, case: Case, problems: list[str]) -> Finding:

@@ -19,7 +19,8 @@ from claims.claim import Tier
 from fixtures.checkpoints import Checkpoint, precheck, resolve
 from mechinterp.errors import MechinterpError
 from reports.collector import REPORT_DIR
-from reports.schema import ReportError
+from reports.comparison import by_label
+from reports.schema import Report, ReportError, read_report
 from reports.text import plain
 
 FEWEST_PROBLEMS, MOST_PROBLEMS = 4, 10_000
@@ -48,6 +49,7 @@ class Options:
         tiers: those that are run.
         report_dir: where `runs/` is written.
         keep: whether measurements are kept for later runs.
+        baseline: the report that every run is compared with; its verdicts are then the expected ones.
     """
 
     models: Mapping[str, Checkpoint]
@@ -59,6 +61,7 @@ class Options:
     tiers: tuple[Tier, ...]
     report_dir: Path
     keep: bool
+    baseline: Report | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -78,6 +81,8 @@ def add_options(parser: pytest.Parser) -> None:
         "up: a verdict that four of five of them do not share is inconclusive (default: 1)")  # fmt: skip
     add("--n-problems", type=_whole("--n-problems", FEWEST_PROBLEMS, MOST_PROBLEMS), default=144, metavar="N",
         help="Countdown problems, half of them to choose on and half to judge on (default: 144)")  # fmt: skip
+    add("--baseline", metavar="FILE", help="report to compare with, such as reports/baselines/r1.json: the exit status "
+        "is then that of the comparison (0: every finding is kept)")  # fmt: skip
     add("--no-cache", action="store_true", help="measure everything anew; by default what was measured on the same "
         "weights, data and code is read from .pytest_cache (at most 2 GiB; --cache-clear empties it)")  # fmt: skip
     add("--report-dir", type=_folder, default=REPORT_DIR, metavar="FOLDER", help="where runs/ is written (default: "
@@ -94,6 +99,9 @@ def read_options(config: pytest.Config) -> Options:
         reference = _named(resolve(option.reference)) if option.reference is not None else None
         for checkpoint in [*models, *([reference] if reference else [])]:
             precheck(checkpoint)
+        baseline = read_report(option.baseline) if option.baseline is not None else None
+        if baseline is not None:
+            by_label(baseline)
     by_name = {checkpoint.name: checkpoint for checkpoint in models}
     if len(by_name) < len(models):
         raise pytest.UsageError("two models have the same name; give each one with --model NAME=SPEC")
@@ -107,6 +115,7 @@ def read_options(config: pytest.Config) -> Options:
         tiers=TIERS[option.tier],
         report_dir=option.report_dir,
         keep=not option.no_cache,
+        baseline=baseline,
     )
 
 
