@@ -28,7 +28,7 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
         ENOUGH,
         READ,
         {
-            "lens.success_midlayers[last_digit/*": TOO_LITTLE,  # the words are written at ` (`
+            "lens.*[last_digit/*": ("refuted|inconclusive", "stays below|straddles"),  # they are written at ` (`
             "probe.decodable[open_paren]@as_published": TOO_LITTLE,  # ` (` learns of it in layer 3 of 0 to 5
             "probe.decodable[open_paren/almost_every_layer]": TOO_LITTLE,
             "probe.unembeds*@as_published": ("inconclusive", "straddles"),  # 72 attempts leave its column full of noise

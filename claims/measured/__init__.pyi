@@ -2,6 +2,7 @@ from .dataset import dataset_hash, the_attempts
 from .head_names import by_head, head_names, over_heads
 from .heads_off import HeadsOff
 from .laboratory import Laboratory, open_lab
+from .lens_evidence import shown_before_said, shown_most
 from .naming import Naming, random_directions
 from .neurons_off import NeuronsOff
 from .observations import Observations
@@ -44,6 +45,8 @@ __all__ = [
     "random_directions",
     "share",
     "shift_rival",
+    "shown_before_said",
+    "shown_most",
     "surface_accuracy",
     "the_attempts",
     "untrained_accuracy",

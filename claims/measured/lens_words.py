@@ -1,6 +1,6 @@
 """What the logit lens shows, layer by layer.
 
-Lens   probability of the lexicon in every layer that is asked for, and V read by the lens
+Lens   probability of the lexicon in every layer, how much more the middle shows than the last, and V read by the lens
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from claims.measured.once import kept
 from claims.measured.remarks import Remarks
 from mechinterp import Store, Subject
 
-WORDS = ("success", "failure")
+SIGN = {"success": 1, "failure": -1}
+"""Of which class the words are: right attempts, or wrong ones."""
 
 
 @dataclass(eq=False)
@@ -45,7 +46,7 @@ class Lens:
 
     def probability(self, site: str, rows: np.ndarray, layers: Sequence[int], says: str) -> np.ndarray:
         """(rows, layers): probability of the words of success or failure; each attempt and layer is read once."""
-        column = WORDS.index(says)
+        column = list(SIGN).index(says)
         out = np.empty((len(rows), len(layers)))
         for j, layer in enumerate(layers):
             known = self.found.setdefault((site, layer, "words"), np.full((len(self.observed.sited), 2), np.nan))
@@ -56,7 +57,7 @@ class Lens:
         return out
 
     def _read(self, site: str, rows: np.ndarray, layer: int) -> np.ndarray:
-        words = [self.naming.words(says) for says in WORDS]
+        words = [self.naming.words(says) for says in SIGN]
         residual = self.observed.residual[site][rows, layer]
 
         def make() -> dict[str, Tensor]:
@@ -78,18 +79,38 @@ class Lens:
         ours, theirs = logits[..., : len(remarks.accept)], logits[..., len(remarks.accept) :]
         return (ours.logsumexp(-1) - theirs.logsumexp(-1)).double().cpu().numpy()
 
-    def stand_ins(
-        self, site: str, layer: int, pairs: tuple[np.ndarray, np.ndarray], lexicons: np.ndarray
-    ) -> np.ndarray:
-        """(draws,): mean probability of random lexicons in a layer minus in the last one, first rows minus second.
+    def sides(self, pairs: str, *, fit: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the right and of the wrong attempts of pairs, pair by pair."""
+        observed, half = self.observed, self.observed.fit if fit else self.observed.test
+        if pairs == "role_swapped":
+            right, wrong = (observed.rows(half, pairs, right=side) for side in (True, False))
+            return right, wrong
+        return observed.rows(half, "correct"), observed.rows(half, pairs)
 
-        Args:
-            pairs: rows of right and of wrong attempts.
-            lexicons: (draws, words) token ids.
+    def excess(self, site: str, layer: int, says: str, pairs: str) -> np.ndarray:
+        """By problem of the test half: how much more the layer shows the words after attempts of their own class than
+        after those of the other, minus the same in the last layer.
         """
+        gap = self._gap(site, [layer, self.last], says, pairs)
+        beyond, problems = gap[:, 0] - gap[:, 1], self.observed.problem[self.sides(pairs)[0]]
+        return np.array([beyond[problems == p].mean() for p in np.unique(problems)])
+
+    def chosen_layer(self, site: str, says: str, pairs: str) -> int:
+        """The middle layer in which the fit half shows most."""
+        gap = self._gap(site, self.middle, says, pairs, fit=True)
+        return self.middle[int(gap.mean(0).argmax())]
+
+    def _gap(self, site: str, layers: Sequence[int], says: str, pairs: str, *, fit: bool = False) -> np.ndarray:
+        """(pairs, layers)."""
+        own, other = self.sides(pairs, fit=fit)[:: SIGN[says]]
+        return self.probability(site, own, layers, says) - self.probability(site, other, layers, says)
+
+    def stand_ins(self, site: str, layer: int, says: str, pairs: str, lexicons: np.ndarray) -> np.ndarray:
+        """(draws,): the mean excess of random lexicons (draws, words), token ids."""
+        right, wrong = self.sides(pairs)
         total = np.zeros(len(self.naming.texts))
         for at, sign in ((layer, 1.0), (self.last, -1.0)):
-            for rows, of_class in zip(pairs, (1.0, -1.0), strict=True):
+            for rows, of_class in ((right, SIGN[says]), (wrong, -SIGN[says])):
                 for part in np.array_split(rows, -(-len(rows) // 8)):  # distributions over a vocabulary are large
                     p = mi.logit_lens(self.subject, self.observed.residual[site][part, at]).softmax(-1)
                     total += sign * of_class * p.double().sum(0).cpu().numpy()[: len(total)] / len(rows)
