@@ -92,6 +92,7 @@ class Evidence:
         by_problem: each problem's part of the effect, by the problem's id: the effect is their mean. Runs on the same
             problems are then compared problem by problem. Empty for an effect that is no mean.
         series: named curves worth a picture, such as accuracy by layer.
+        series_axis: what they run over; a curve of that name holds the positions.
         bands: by the name of a curve, an interval at each of its points, such as the random band of a head count.
         pictures: grids, texts and tables to look at.
         details: anything else a reader needs to redo or doubt the measurement, as JSON values.
@@ -108,6 +109,7 @@ class Evidence:
     selected: tuple[str, ...] = ()
     by_problem: dict[str, float] = field(default_factory=dict)
     series: dict[str, list[float]] = field(default_factory=dict)
+    series_axis: str = "layer"
     bands: dict[str, list[Interval]] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)

@@ -33,7 +33,7 @@ def finding_from(evidence: Evidence, threshold: Threshold, *, family: int = 1, *
         family: cases of this claim in this tier; alpha is divided by it.
         facts: what the claim says of itself, by the names in `Finding`: claim, tier and subject at least;
             case, reference, statement, measure, null_of, published, setting, quirks, source, expected,
-            expected_reason, series_axis, series_unit and seconds where they apply.
+            expected_reason, series_unit and seconds where they apply.
     """
     verdict, reasons = verdict_of(evidence, threshold, family=family)
     if verdict == "holds" and evidence.p_value is None and facts.get("tier") == "audited":
@@ -60,6 +60,7 @@ def finding_from(evidence: Evidence, threshold: Threshold, *, family: int = 1, *
         selected=list(evidence.selected),
         by_problem={name: float(part) for name, part in evidence.by_problem.items()},
         series={name: [float(value) for value in curve] for name, curve in evidence.series.items()},
+        series_axis=evidence.series_axis,
         bands={name: [(float(low), float(high)) for low, high in band] for name, band in evidence.bands.items()},
         pictures=stored(evidence.pictures),
         details=evidence.details,
