@@ -10,9 +10,9 @@ import mechinterp as mi
 from claims.measured.at_sites import _alike
 from claims.measured.bars import WRONG
 from claims.measured.dataset import the_attempts
-from claims.measured.heads_off import _next_alike
 from claims.measured.laboratory import Laboratory
 from claims.measured.once import once
+from claims.measured.pair_runs import _next_alike
 from claims.measured.pairs import beyond_rival, share, shift_rival
 from claims.measured.remarks import Remarks
 from claims.measured.rungs import climb
@@ -241,7 +241,7 @@ def test_null_of_heads_goes_on_where_it_stopped(lab):
     first = off.null("target_edited", "zero", "right", range(3))
     again = off.null("target_edited", "zero", "right", range(6))
     np.testing.assert_array_equal(first, again[:3])
-    prompts = off.prepared["target_edited", "right"]
+    prompts = off.runs.prepared["target_edited", "right"]
     alone = prompts.run([mi.AblateHeads(sets[5])], off.metric)[:, 0].numpy()
     np.testing.assert_allclose(again[5], alone, rtol=1e-4)
     assert not {head for one in sets for head in one} & off.attending

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def damage(lab: Laboratory, heads: Sequence[Head], by: str) -> np.ndarray:
     """(passages,): loss with the heads off at all positions (`by` "zero" or "mean") minus the loss without."""
-    new: Mapping[int, Tensor] | None = None if by == "zero" else lab.heads.means
+    new: Mapping[int, Tensor] | None = None if by == "zero" else lab.heads.runs.means
 
     def make() -> dict[str, Tensor]:
         before = torch.tensor([_loss(lab.subject, text) for text in PASSAGES])
