@@ -49,25 +49,33 @@ class HeadSets:
 
 
 def matched_head_sets(
-    heads: Sequence[Head], sizes: Tensor, *, draws: int, seed: int, exclude: Collection[Head] = ()
+    heads: Sequence[Head],
+    sizes: Tensor,
+    *,
+    draws: int,
+    seed: int,
+    exclude: Collection[Head] = (),
+    nearest: int = 4,
 ) -> HeadSets:
     """Distinct random sets of other heads, each with as many heads in each layer as `heads`.
 
     Within a layer every chosen head is replaced by one of its nearest in size: of twice as many as the layer gives
-    up, at least four. A layer with too few other heads for its chosen ones gives what it has; the sets then hold fewer
-    heads, which `len` of a set tells. Fewer than `draws` sets come back where fewer exist. The first sets are the
-    same whatever `draws` is.
+    up, at least `nearest`. A layer with too few other heads for its chosen ones gives what it has; the sets then hold
+    fewer heads, which `len` of a set tells. Fewer than `draws` sets come back where fewer exist. The first sets are
+    the same whatever `draws` is.
 
     Args:
         sizes: (layers, n_heads), such as the norm of what each head writes, or several such numbers of each head,
             (layers, n_heads, m), whose logarithms' differences are added up.
         exclude: heads that are in no set, such as all that what `heads` were chosen by would choose.
+        nearest: of few heads only few sets exist that are near in size; more candidates a layer make more sets.
 
     Raises:
         MechinterpError: no heads, sizes that are not finite, or no other head in their layers.
     """
     what = "matched_head_sets"
     heads, draws = pairs(heads, f"{what}: heads"), whole_number(draws, f"{what}: draws", least=1)
+    nearest = whole_number(nearest, f"{what}: nearest", least=1)
     sizes = real_numbers(sizes, f"{what}: sizes", finite=False).detach().cpu().double()
     if not heads:
         raise MechinterpError(f"{what}: no heads were given")
@@ -90,7 +98,7 @@ def matched_head_sets(
         free = [head for head in range(per_head.shape[1]) if (layer, head) not in taken]
         mean = logs[layer, chosen].mean(0)
         free.sort(key=lambda head: float((logs[layer, head] - mean).abs().sum()))
-        pools.append((layer, free[: max(4, 2 * len(chosen))], min(len(chosen), len(free))))
+        pools.append((layer, free[: max(nearest, 2 * len(chosen))], min(len(chosen), len(free))))
     if not any(count for _, _, count in pools):
         raise MechinterpError("matched_head_sets: the layers of these heads have no other heads to compare with")
     possible = prod(comb(len(pool), count) for _, pool, count in pools)

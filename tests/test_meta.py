@@ -35,7 +35,13 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
             "*": HOLDS,
         },
     ),
-    ("planted", FEW, MOVED, {"*": HOLDS}),
+    (
+        "planted",
+        FEW,
+        MOVED,
+        {"heads.few_suffice*": ("inconclusive", "straddles the threshold 0.5"), "*": HOLDS},  # three of six carry half
+    ),
+    ("few", FEW, ("heads.few_suffice*",), {"*": HOLDS}),
     # What the value vectors name is no more than their direction.
     ("implied", FEW, ("values.clusters[*]",), {"*": ("refuted|inconclusive", "stays below 0.1|straddles")}),
     # The verifiers are not needed, for others stand in, but they suffice. Of what the success vectors write two thirds
@@ -43,8 +49,8 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
     (
         "redundant",
         FEW,
-        ("heads.a*", "heads.rescue[role_swapped]", "heads.s*"),
-        {"heads.ablation_disables*": TOO_LITTLE, "*": HOLDS},
+        ("heads.a*", "heads.few*", "heads.rescue[role_swapped]", "heads.s*"),
+        {"heads.ablation_disables*": TOO_LITTLE, "heads.few_suffice*": TOO_LITTLE, "*": HOLDS},
     ),
     # They attend as verifiers do, and nothing comes of it.
     ("decoy", FEW, ("heads.*",), {"heads.attend_target*": HOLDS, "*": TOO_LITTLE}),
@@ -81,7 +87,7 @@ def test_exactly_the_planted_heads_are_found():
     """The heads that the claims select are the verifiers, neither more nor fewer, and hundreds of sets stand beside."""
     named = {f"L{layer}H{head}" for layer, head in TRUTH["planted"].verifiers}
     for label, audited in found("planted", FEW, MOVED).items():
-        if matches(label, ["heads.*"]) and "@" not in label:
+        if matches(label, ["heads.*"]) and not matches(label, ["*@*", "heads.few*"]):
             assert set(audited.evidence.selected) == named, label
             assert audited.evidence.distinct >= 300, label
 

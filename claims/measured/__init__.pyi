@@ -1,5 +1,6 @@
 from .dataset import dataset_hash, the_attempts
-from .head_names import by_head, head_names, over_heads
+from .few_heads import FewHeads
+from .head_names import by_head, head_grid, head_names, over_heads
 from .heads_off import HeadsOff
 from .laboratory import Laboratory, open_lab
 from .lens_evidence import shown_before_said, shown_most
@@ -10,11 +11,13 @@ from .other_text import damage
 from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, parts, share, shift_rival
 from .probing import Probing
 from .published import PublishedProbe, called_right_without, named_by_column, nearest_to_column
+from .published_ranking import ranked_by_valid_vectors
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
 from .rungs import Ladder, by_kind
 from .value_vectors import ValueVectors
 
 __all__ = [
+    "FewHeads",
     "HeadsOff",
     "Laboratory",
     "Ladder",
@@ -33,6 +36,7 @@ __all__ = [
     "dataset_hash",
     "gap",
     "hardest_auc",
+    "head_grid",
     "head_names",
     "lens_accuracy",
     "named_by_column",
@@ -43,6 +47,7 @@ __all__ = [
     "pair_auc",
     "parts",
     "random_directions",
+    "ranked_by_valid_vectors",
     "share",
     "shift_rival",
     "shown_before_said",

@@ -3,6 +3,7 @@
 head_names    such as L17H11
 by_head       attention masses of some heads, by name
 over_heads    the mean over some heads
+head_grid     a picture of all heads, layer by head
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from mechinterp import Head
+from mechinterp.pictures import Grid
 
 
 def head_names(heads: Sequence[Head]) -> tuple[str, ...]:
@@ -28,3 +30,18 @@ def over_heads(mass: Tensor, heads: Sequence[Head]) -> np.ndarray:
     """(n, layers, n_heads) -> (n,), mean over some heads."""
     layers, numbers = (list(part) for part in zip(*heads, strict=True))
     return mass[:, layers, numbers].double().mean(1).numpy()
+
+
+def head_grid(title: str, of: Tensor, unit: str) -> Grid:
+    """(layers, n_heads), the last layer above."""
+    layers, heads = of.shape
+    return Grid(
+        title,
+        rows=[str(layer) for layer in reversed(range(layers))],
+        columns=[str(head) for head in range(heads)],
+        values=of.flip(0).tolist(),
+        row_axis="layer",
+        column_axis="head",
+        unit=unit,
+        middle=0.0 if bool((of < 0).any()) else None,
+    )

@@ -22,6 +22,7 @@ from claims.measured import remarks as words
 from claims.measured.at_sites import residual_streams
 from claims.measured.bars import ONE_PROMPT, PROBE_READS, SITES
 from claims.measured.dataset import the_attempts
+from claims.measured.few_heads import FewHeads
 from claims.measured.heads_off import HeadsOff
 from claims.measured.lens_words import Lens
 from claims.measured.naming import Naming
@@ -105,6 +106,10 @@ class Laboratory:
     @once
     def heads(self) -> HeadsOff:
         return HeadsOff(self.subject, self.observed, self.remarks, self.values, self.seed, self.store)
+
+    @once
+    def few_heads(self) -> FewHeads:
+        return FewHeads(self.heads)
 
     @once
     def untrained(self) -> dict[str, Tensor]:

@@ -98,9 +98,11 @@ def _equals_last(attempt: Transcript) -> bool:
 
 
 _HIDDEN: tuple[Head, ...] = ((2, 2), (2, 7), (2, 14))
+_FEW: tuple[Head, ...] = ((1, 1), (2, 4), (2, 9))
 TRUTH = {
     "planted": Truth(_is_right),
     "redundant": Truth(_is_right, hidden=_HIDDEN, causal=(*Truth.verifiers, *_HIDDEN)),
+    "few": Truth(_is_right, verifiers=_FEW, causal=_FEW),
     "implied": Truth(_is_right, own_words=False),
     "decoy": Truth(_is_right, hidden=_HIDDEN, causal=_HIDDEN, writes=UNREAD),
     "repetition": Truth(_was_stated, marks=("target", "rival")),
