@@ -15,6 +15,7 @@ from claims.measured.once import once
 from claims.measured.pair_runs import _next_alike
 from claims.measured.pairs import beyond_rival, share, shift_rival
 from claims.measured.remarks import Remarks
+from claims.measured.repeats import FILLED_WITH, elsewhere
 from claims.measured.rungs import climb
 from fixtures.checkpoints import resolve
 from fixtures.lexicon import lemma
@@ -261,6 +262,21 @@ def test_next_alike():
     """The next attempt with as many tokens in its result, round the end."""
     assert [_next_alike([3, 4, 3, 3, 4], i) for i in range(5)] == [2, 4, 3, 0, 1]
     assert _next_alike([3, 4], 0) == 0
+
+
+@pytest.mark.parametrize("filler", FILLED_WITH)
+def test_repeats_elsewhere_keep_their_places(lab, filler):
+    """The same places hold the same tokens, which stand nowhere else, and nothing of the transcript is left."""
+    ordinary = np.array([i for i, text in enumerate(lab.naming.texts) if text.isalpha()])
+    for i in lab.repeat_rows[:4]:
+        one = lab.observed.sited[i]
+        made = elsewhere(lab.subject, one, ordinary, filler, seed=[0, int(i)])
+        repeated = [made[place] for place in one.result]
+        mentions = {place for mention in one.target_mentions for place in mention}
+        assert len(made) == len(one.input_ids)
+        assert all([made[place] for place in mention] == repeated for mention in one.target_mentions)
+        assert {place for place, token in enumerate(made) if token in repeated} == mentions | {*one.result}
+        assert np.mean([old == new for old, new in zip(one.input_ids, made, strict=True)]) < 0.1
 
 
 def test_attempts_depend_on_the_seed_only():

@@ -13,6 +13,9 @@ from audit import Audited, audit, deviations, matches
 from planted import TRUTH, planted, save
 from test_suite import report_in, run
 
+from claims.heads.test_identity import test_heads_attend_to_more_than_repeats as is_specific
+from claims.measured.laboratory import Laboratory
+from claims.measured.repeats import Repeats
 from reports.schema import read_report
 
 HOLDS, TOO_LITTLE = ("holds", ""), ("refuted", "the effect stays below")
@@ -53,7 +56,12 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
         {"heads.ablation_disables*": TOO_LITTLE, "heads.few_suffice*": TOO_LITTLE, "*": HOLDS},
     ),
     # They attend as verifiers do, and nothing comes of it.
-    ("decoy", FEW, ("heads.*",), {"heads.attend_target*": HOLDS, "*": TOO_LITTLE}),
+    (
+        "decoy",
+        FEW,
+        ("heads.*",),
+        {"heads.attend_target*": HOLDS, "heads.identity": HOLDS, "heads.stability": HOLDS, "*": TOO_LITTLE},
+    ),
     # It says `not` always. Its heads attend to the target, its result knows whether it is right, its ` (` does not.
     (
         "mute",
@@ -89,7 +97,17 @@ def test_exactly_the_planted_heads_are_found():
     for label, audited in found("planted", FEW, MOVED).items():
         if matches(label, ["heads.*"]) and not matches(label, ["*@*", "heads.few*"]):
             assert set(audited.evidence.selected) == named, label
-            assert audited.evidence.distinct >= 300, label
+            assert audited.evidence.distinct is None or audited.evidence.distinct >= 300, label
+
+
+def test_heads_that_attend_to_any_repeat_are_generic():
+    """What a head does at the target and at repeats elsewhere alike says nothing of a mechanism of its own."""
+    lab = Laboratory(planted("planted"), FEW, 0)
+    to_target = lab.observed.to_target[lab.repeat_rows]
+    lab.repeats = Repeats({"random tokens": to_target}, {"random tokens": to_target}, {"random tokens": to_target})
+    given = []
+    is_specific(lab, lambda evidence, null: given.append(evidence))
+    assert given[0].effect == pytest.approx(0, abs=1e-6)
 
 
 def test_what_the_verifiers_carry_is_all_of_it():

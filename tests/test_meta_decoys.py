@@ -24,8 +24,10 @@ CLAIMS = (
     "heads.ablation_disables",
     "heads.attend_target",
     "heads.few_suffice",
+    "heads.identity",
     "heads.rescue",
     "heads.silence_values",
+    "heads.stability",
     "lens.failure_midlayers",
     "lens.success_midlayers",
     "probe.decodable",
@@ -33,7 +35,7 @@ CLAIMS = (
     "values.ablation_lens",
     "values.clusters",
 )
-AUDITED = (*(f"{claim}[*]" for claim in CLAIMS), "behaviour.verifies", "heads.attend_target")
+AUDITED = (*CLAIMS, *(f"{claim}[*]" for claim in CLAIMS))
 SEEDS = {"tens": 2}  # problems on which a look at that digit alone tells most pairs apart
 
 # By variant: for the first claim that matches, the verdict and what stands in the reasons (regular expressions).

@@ -1,6 +1,6 @@
 from .dataset import dataset_hash, the_attempts
 from .few_heads import FewHeads
-from .head_names import by_head, head_grid, head_names, over_heads
+from .head_names import by_head, head_grid, head_names, jaccard, over_heads
 from .heads_off import HeadsOff
 from .laboratory import Laboratory, open_lab
 from .lens_evidence import shown_before_said, shown_most
@@ -12,6 +12,7 @@ from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, parts
 from .probing import Probing
 from .published import PublishedProbe, called_right_without, named_by_column, nearest_to_column
 from .published_ranking import ranked_by_valid_vectors
+from .repeats import Repeats
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
 from .rungs import Ladder, by_kind
 from .value_vectors import ValueVectors
@@ -26,6 +27,7 @@ __all__ = [
     "Observations",
     "Probing",
     "PublishedProbe",
+    "Repeats",
     "ValueVectors",
     "beyond_rival",
     "by_head",
@@ -38,6 +40,7 @@ __all__ = [
     "hardest_auc",
     "head_grid",
     "head_names",
+    "jaccard",
     "lens_accuracy",
     "named_by_column",
     "nearest_to_column",

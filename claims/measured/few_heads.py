@@ -76,6 +76,19 @@ class FewHeads:
         off = runs.run(name, "right", [mi.AblateHeads(one, new) for one in sets], f"{name}, {kind}: {label}")[..., 0]
         return self.off.clean(name).right[:, 0] - off
 
+    def carried(self, name: str, heads: Sequence[Head]) -> float:
+        """Share of the gap that right attempts of the test half lose with these heads zeroed."""
+        clean = self.off.clean(name)
+        gap = float((clean.right - clean.wrong)[:, 0].mean())
+        return float(self.lost(name, "zero", [heads], "others" if heads else "none").mean()) / gap
+
+    def instead(self, name: str) -> list[Head]:
+        """As many heads of the selected ones' layers that do not attend, those needed most alone."""
+        lost, chosen = self.necessity(name, "zero"), self.off.selected
+        layers = {layer for layer, _ in chosen}
+        free = [head for head in mi.other_heads(self.off.subject, self.off.attending) if head[0] in layers]
+        return sorted(free, key=lambda head: (-float(lost[head]), head))[: len(chosen)]
+
     def null_sets(self, name: str, kind: str) -> mi.HeadSets:
         """As many heads of the same layers as the first few, matched by norm and size of the change."""
         if (name, kind) not in self.sets:

@@ -3,6 +3,7 @@
 head_names    such as L17H11
 by_head       attention masses of some heads, by name
 over_heads    the mean over some heads
+jaccard       how far two sets are the same
 head_grid     a picture of all heads, layer by head
 """
 
@@ -30,6 +31,12 @@ def over_heads(mass: Tensor, heads: Sequence[Head]) -> np.ndarray:
     """(n, layers, n_heads) -> (n,), mean over some heads."""
     layers, numbers = (list(part) for part in zip(*heads, strict=True))
     return mass[:, layers, numbers].double().mean(1).numpy()
+
+
+def jaccard(one: Sequence[Head], other: Sequence[Head]) -> float:
+    """|A and B| / |A or B|, 1 for two sets of nothing."""
+    either = {*one} | {*other}
+    return len({*one} & {*other}) / len(either) if either else 1.0
 
 
 def head_grid(title: str, of: Tensor, unit: str) -> Grid:

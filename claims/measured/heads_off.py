@@ -59,9 +59,12 @@ class HeadsOff:
     @once
     def selected(self) -> list[Head]:
         """The heads that attend to the target, the most attending first."""
-        anatomy = self.subject.anatomy
-        most = max(1, int(anatomy.n_layers * anatomy.n_heads * MOST_HEADS))
-        return mi.attending_heads(self.mass[None], above=ATTENDS, at_most=most)
+        return self.choose(self.mass)
+
+    def choose(self, mass: Tensor) -> list[Head]:
+        """The same of other masses (layers, n_heads)."""
+        most = max(1, int(mass.numel() * MOST_HEADS))
+        return mi.attending_heads(mass[None], above=ATTENDS, at_most=most)
 
     @property
     def attending(self) -> set[Head]:

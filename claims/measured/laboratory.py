@@ -20,7 +20,7 @@ import mechinterp as mi
 from claims.measured import published
 from claims.measured import remarks as words
 from claims.measured.at_sites import residual_streams
-from claims.measured.bars import ONE_PROMPT, PROBE_READS, SITES
+from claims.measured.bars import ONE_PROMPT, PROBE_READS, SITES, SWEEP_PAIRS
 from claims.measured.dataset import the_attempts
 from claims.measured.few_heads import FewHeads
 from claims.measured.heads_off import HeadsOff
@@ -29,6 +29,7 @@ from claims.measured.naming import Naming
 from claims.measured.observations import Half, Observations, observe
 from claims.measured.once import kept, once
 from claims.measured.probing import Probing
+from claims.measured.repeats import Repeats, repeats
 from claims.measured.rungs import Ladder, climb
 from claims.measured.twin import untrained_twin
 from claims.measured.value_vectors import ValueVectors
@@ -110,6 +111,16 @@ class Laboratory:
     @once
     def few_heads(self) -> FewHeads:
         return FewHeads(self.heads)
+
+    @once
+    def repeat_rows(self) -> np.ndarray:
+        """The right attempts whose repeats are watched elsewhere too, see `repeats`."""
+        return self.observed.rows(self.observed.test, "correct")[:SWEEP_PAIRS]
+
+    @once
+    def repeats(self) -> Repeats:
+        sited = [self.observed.sited[i] for i in self.repeat_rows]
+        return repeats(self.subject, sited, self.naming.texts, seed=self.seed, store=self.store)
 
     @once
     def untrained(self) -> dict[str, Tensor]:
