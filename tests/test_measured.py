@@ -276,7 +276,7 @@ def test_repeats_elsewhere_keep_their_places(lab, filler):
         assert len(made) == len(one.input_ids)
         assert all([made[place] for place in mention] == repeated for mention in one.target_mentions)
         assert {place for place, token in enumerate(made) if token in repeated} == mentions | {*one.result}
-        assert np.mean([old == new for old, new in zip(one.input_ids, made, strict=True)]) < 0.1
+        assert np.mean([old == new for old, new in zip(one.input_ids, made, strict=True)]) < 0.2
 
 
 def test_attempts_depend_on_the_seed_only():
