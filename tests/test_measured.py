@@ -1,6 +1,7 @@
 """What several claims share is measured as it says: on attempts of the shipped base, and on answers made up here."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from claims.measured.pairs import beyond_rival, share, shift_rival
 from claims.measured.remarks import Remarks
 from claims.measured.repeats import FILLED_WITH, elsewhere
 from claims.measured.rungs import climb
+from claims.prior.test_verification import test_the_heads_are_needed_in_context_only as needed_in_context
 from fixtures.checkpoints import resolve
 from fixtures.lexicon import lemma
 from fixtures.loading import load
@@ -277,6 +279,31 @@ def test_repeats_elsewhere_keep_their_places(lab, filler):
         assert all([made[place] for place in mention] == repeated for mention in one.target_mentions)
         assert {place for place, token in enumerate(made) if token in repeated} == mentions | {*one.result}
         assert np.mean([old == new for old, new in zip(one.input_ids, made, strict=True)]) < 0.2
+
+
+def test_prior_verification_is_a_difference_of_necessities(lab, monkeypatch):
+    """On sums, which base knows by heart; a target that has to be doubled first it cannot tell, and nothing is said."""
+    monkeypatch.setitem(vars(lab), "ladder", SimpleNamespace(require_by_role=lambda: None))
+    given = []
+    needed_in_context(lab, "sums", lambda evidence, null: given.append((evidence, null)))
+    (evidence, null), off = given[0], lab.heads
+    there, clean, ablated = lab.prior["sums"], off.clean("target_edited"), off.ablated("target_edited", "zero")
+    before, after = there.v([(), off.selected])
+    in_context = (clean.right - ablated.right)[:, 0].mean() / (clean.right - clean.wrong)[:, 0].mean()
+    n = evidence.n
+    expected = in_context - (before[0] - after[0])[:n].mean() / (before[0] - before[1])[:n].mean()
+    assert evidence.details["AUC there"] > 0.95
+    assert evidence.effect == pytest.approx(expected, abs=1e-6)
+    sets = off.null_sets("target_edited", "zero").sets
+    alone = there.v([sets[1]])[0, 0][:n]
+    lost = (clean.right[:, 0] - off.null("target_edited", "zero", "right", range(2))[1, :, 0]).mean()
+    drawn = (
+        lost / (clean.right - clean.wrong)[:, 0].mean()
+        - (before[0][:n] - alone).mean() / (before[0] - before[1])[:n].mean()
+    )
+    assert null.make(range(2))[1] == pytest.approx(drawn, abs=1e-6)
+    with pytest.raises(mi.PreconditionUnmet, match=r"twice.*AUC 0\.5"):
+        needed_in_context(lab, "twice", lambda evidence, null: None)
 
 
 def test_attempts_depend_on_the_seed_only():

@@ -30,6 +30,7 @@ CLAIMS = (
     "heads.stability",
     "lens.failure_midlayers",
     "lens.success_midlayers",
+    "prior.verification",
     "probe.decodable",
     "probe.unembeds",
     "values.ablation_lens",

@@ -9,6 +9,7 @@ from .neurons_off import NeuronsOff
 from .observations import Observations
 from .other_text import damage
 from .pairs import beyond_rival, class_levels, gap, hardest_auc, pair_auc, parts, share, shift_rival
+from .prior import Prior
 from .probing import Probing
 from .published import PublishedProbe, called_right_without, named_by_column, nearest_to_column
 from .published_ranking import ranked_by_valid_vectors
@@ -25,6 +26,7 @@ __all__ = [
     "Naming",
     "NeuronsOff",
     "Observations",
+    "Prior",
     "Probing",
     "PublishedProbe",
     "Repeats",

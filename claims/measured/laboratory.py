@@ -28,6 +28,7 @@ from claims.measured.lens_words import Lens
 from claims.measured.naming import Naming
 from claims.measured.observations import Half, Observations, observe
 from claims.measured.once import kept, once
+from claims.measured.prior import TASKS, Prior
 from claims.measured.probing import Probing
 from claims.measured.repeats import Repeats, repeats
 from claims.measured.rungs import Ladder, climb
@@ -111,6 +112,11 @@ class Laboratory:
     @once
     def few_heads(self) -> FewHeads:
         return FewHeads(self.heads)
+
+    @once
+    def prior(self) -> dict[str, Prior]:
+        """By task."""
+        return {task: Prior(task, self.heads, self.probing["open_paren"]) for task in TASKS}
 
     @once
     def repeat_rows(self) -> np.ndarray:
