@@ -2,6 +2,7 @@
 
 open_run  makes the folder of a run
 Run       records findings as they come and writes the report at the end
+write_pages  a report for readers
 recover   the findings of a run that was killed
 outcome   exit status and one line for all findings of a run
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from reports import page
 from reports.comparison import Comparison, compare
 from reports.figures import draw
 from reports.files import write_whole
@@ -28,11 +30,11 @@ from reports.provenance import environment
 from reports.schema import Environment, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
 from reports.text import file_name, plain
 
-__all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover"]
+__all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover", "write_pages"]
 
 REPORT_DIR = Path(__file__).resolve().parent
-FINDINGS, REPORT, MARKDOWN, FIGURES = "findings.jsonl", "report.json", "report.md", "figures"
-COMPARISON = "comparison.json"
+FINDINGS, REPORT, COMPARISON = "findings.jsonl", "report.json", "comparison.json"
+PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
 
 def open_run(report_dir: Path | str = REPORT_DIR, model: str = "", now: datetime | None = None) -> Run:
@@ -103,7 +105,7 @@ class Run:
         where: Environment | None = None,
         baseline: Report | None = None,
     ) -> Report:
-        """Write report.json, the figures and report.md, and return the report.
+        """Write report.json, report.html, and report.md with its figures, and return the report.
 
         With a baseline `comparison` and comparison.json say what became of its findings.
 
@@ -135,11 +137,17 @@ class Run:
             if baseline is not None:
                 self.comparison = compare(baseline, report)
                 write_whole(self.directory / COMPARISON, to_json(self.comparison, indent=2) + "\n")
-            pictures = draw(report.findings, self.directory / FIGURES)
-            write_whole(self.directory / MARKDOWN, render(report, pictures, self.comparison))
+            write_pages(report, self.directory, self.comparison)
         except OSError as error:
             raise _unwritable(self.directory, error) from error
         return report
+
+
+def write_pages(report: Report, folder: Path, comparison: Comparison | None = None) -> None:
+    """report.html, and report.md with its figures; a folder that cannot be written is an OSError."""
+    write_whole(folder / PAGE, page.render(report, comparison))
+    pictures = draw(report.findings, folder / FIGURES)
+    write_whole(folder / MARKDOWN, render(report, pictures, comparison))
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -20,17 +20,15 @@ from rich.text import Text
 
 from reports import changes, terminal
 from reports.baseline import accept, baseline_of
+from reports.collector import PAGE, REPORT, write_pages
 from reports.comparison import compare
 from reports.figures import Picture
 from reports.files import write_whole
 from reports.finding import Finding
-from reports.markdown import render
 from reports.outcome import by_claim
 from reports.schema import Report, ReportError, read_report, to_json
 from reports.section import section
 from reports.text import plain, short
-
-REPORT = "report.json"
 
 
 class Refused(ReportError):
@@ -113,12 +111,17 @@ def accept_report(given: Namespace) -> int:
 
 
 def render_reports(given: Namespace) -> int:
-    """Write report.md anew."""
+    """Write report.html and report.md anew, beside a report or into a folder."""
+    baseline = _read(given.baseline) if given.baseline else None
     for path in given.reports:
         report = _read(path)
         folder = given.into or (path if path.is_dir() else path.parent)
-        _write(folder / "report.md", render(report))
-        _print(plain(str(folder / "report.md")))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_pages(report, folder, compare(baseline, report) if baseline else None)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        _print(plain(str(folder / PAGE)))
     return 0
 
 
@@ -132,9 +135,11 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     except OSError as error:
-        raise ReportError(
-            f"cannot write {plain(str(path))!r}: {error.strerror or error}; choose another place"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ReportError:
+    return ReportError(f"cannot write {plain(str(path))!r}: {error.strerror or error}; choose another place")
 
 
 def _dumped(findings: list[Finding]) -> str:

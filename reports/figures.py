@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.curves import Curve, curves_of
 from reports.schema import Finding
 from reports.text import file_name, plain, short
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-Curve = tuple[str, list[float], list[float]]
 MAX_CURVES = 10
 MIN_DRAWS = 5
 INK, EFFECT, THRESHOLD = "#333333", "#c1440e", "#666666"
@@ -60,38 +60,13 @@ def _picture(finding: Finding, folder: Path, taken: set[str]) -> Picture:
     if not finding.series and not with_null:
         return Picture()
     try:
-        curves = _curves(finding) if finding.series else []
+        curves = curves_of(finding) if finding.series else []
         name = _unused(finding, taken)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(_svg(finding, curves, with_null))
     except Exception as error:  # a picture is never worth the report
         return Picture(problem=plain(str(error)) or type(error).__name__)
     return Picture(path=f"{folder.name}/{name}")
-
-
-def _curves(finding: Finding) -> list[Curve]:
-    """Name, positions and values of each curve; curves that are the same are one, by the names of all.
-
-    Raises:
-        ValueError: there is something that cannot be drawn.
-    """
-    curves = dict(finding.series)
-    positions = curves.pop(finding.series_axis, None)
-    if positions is not None and None in positions:
-        raise ValueError(f"the positions {finding.series_axis!r} are not all finite")
-    drawn: dict[str, Curve] = {}
-    for name, values in curves.items():
-        if positions is not None and len(values) != len(positions):
-            raise ValueError(f"the curve {name!r} has {len(values)} values for {len(positions)} positions")
-        points = [float("nan") if value is None else value for value in values]
-        if all(value is None for value in values):
-            raise ValueError(f"the curve {name!r} has no finite value")
-        same = drawn.get(repr(points))
-        names = short(f"{same[0]} = {short(name, 32)}", 66) if same else short(name, 32)
-        drawn[repr(points)] = (names, [float(x or 0) for x in positions or range(len(values))], points)
-    if not drawn:
-        raise ValueError("there are positions but no curve")
-    return list(drawn.values())
 
 
 def _svg(finding: Finding, curves: list[Curve], with_null: bool) -> bytes:
@@ -115,8 +90,8 @@ def _svg(finding: Finding, curves: list[Curve], with_null: bool) -> bytes:
 
 def _draw_curves(axes: Axes, finding: Finding, curves: list[Curve]) -> None:
     handles: list[Any] = []
-    for place, (_, positions, values) in enumerate(curves[:MAX_CURVES]):
-        few = len(positions) <= 60
+    for place, curve in enumerate(curves[:MAX_CURVES]):
+        few = len(curve.positions) <= 60
         # Ever thinner, so that a curve below others still shows; and told apart without colours.
         style: dict[str, Any] = {
             "color": COLOURS[place],
@@ -124,8 +99,13 @@ def _draw_curves(axes: Axes, finding: Finding, curves: list[Curve]) -> None:
             "lw": 2.6 - 0.15 * place,
             "clip_on": False,
         }
-        handles += axes.plot(positions, values, marker=MARKERS[place] if few else None, markersize=4, **style)
-    labels = [name for name, _, _ in curves[:MAX_CURVES]]
+        handles += axes.plot(
+            curve.positions, curve.values, marker=MARKERS[place] if few else None, markersize=4, **style
+        )
+        if curve.band:
+            low, high = zip(*(ends or (float("nan"), float("nan")) for ends in curve.band), strict=True)
+            axes.fill_between(curve.positions, low, high, color=COLOURS[place], alpha=0.15, lw=0)
+    labels = [curve.name for curve in curves[:MAX_CURVES]]
     if finding.at_least is not None and finding.series_unit and finding.series_unit == finding.measure:
         handles.append(axes.axhline(finding.at_least, color=THRESHOLD, lw=1.2, ls="--"))
         labels.append(f"threshold {finding.at_least:g}")
@@ -137,7 +117,7 @@ def _draw_curves(axes: Axes, finding: Finding, curves: list[Curve]) -> None:
         _legend(axes, handles, labels, title)
         axes.set_ylabel(short(finding.series_unit, 60))
     axes.set_xlabel(short(finding.series_axis, 60))
-    if all(x == int(x) for _, positions, _ in curves for x in positions):
+    if all(x == int(x) for curve in curves for x in curve.positions):
         _whole_ticks(axes.xaxis)
     _plain_frame(axes)
 

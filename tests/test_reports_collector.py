@@ -146,7 +146,7 @@ def test_finish(tmp_path):
     assert read_report(run.directory / "report.json") == made
     assert made.created == NOON
     names = {str(path.relative_to(run.directory)) for path in run.directory.rglob("*") if path.is_file()}
-    assert names == {"findings.jsonl", "report.json", "report.md", "figures/probe.decodable.svg"}
+    assert names == {"findings.jsonl", "report.json", "report.html", "report.md", "figures/probe.decodable.svg"}
     assert "figures/probe.decodable.svg" in (run.directory / "report.md").read_text()
 
 

@@ -86,7 +86,7 @@ def summarise(terminal: pytest.TerminalReporter) -> None:
         if run.comparison is not None:
             changes.render(run.comparison, console, verbose)
         terminal.write_line(text.getvalue())
-        terminal.write_line(session.unwritten.get(name) or f"report: {visible(str(run.directory / 'report.md'))}")
+        terminal.write_line(session.unwritten.get(name) or f"report: {visible(str(run.directory / 'report.html'))}")
 
 
 def _exit_status(session: Session) -> int:
