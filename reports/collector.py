@@ -27,7 +27,7 @@ from reports.ladder import Ladder
 from reports.markdown import render
 from reports.outcome import outcome
 from reports.provenance import environment
-from reports.schema import Environment, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
+from reports.schema import Environment, FileFacts, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
 from reports.text import file_name, plain
 
 __all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover", "write_pages"]
@@ -104,6 +104,7 @@ class Run:
         ladder: Ladder | None = None,
         where: Environment | None = None,
         baseline: Report | None = None,
+        chosen: FileFacts | None = None,
     ) -> Report:
         """Write report.json, report.html, and report.md with its figures, and return the report.
 
@@ -119,6 +120,7 @@ class Run:
             ladder: how far the subject verifies at all, where that could be measured.
             where: machine and versions, by default those of this process.
             baseline: the report that the run is compared with.
+            chosen: the file of what was chosen, if there is one.
         """
         report = Report(
             created=self.created,
@@ -130,6 +132,7 @@ class Run:
             reference=reference,
             environment=where or environment(),
             ladder=ladder,
+            chosen=chosen,
             findings=self.findings,
         )
         try:

@@ -266,6 +266,8 @@ class Report(Strict):
     """Where it ran."""
     ladder: Ladder | None = None
     """How far the subject verifies at all; null where that could not be measured."""
+    chosen: FileFacts | None = None
+    """What was chosen on the first seed (heads, probes, value vectors), in a file beside this one."""
     findings: list[Finding] = Field(default_factory=list)
     """In the order they were made."""
     accepted: dict[Text, Acceptance] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ summarise   print the table
 from __future__ import annotations
 
 import shlex
+from hashlib import sha256
 from io import StringIO
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from claims.harness.cases import case_of, facts_about
 from claims.harness.measuring import LONGEST
+from claims.harness.options import CHOSEN
 from claims.harness.session import SESSION, Session, record
 from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import Checkpoint
@@ -25,7 +27,7 @@ from reports import changes
 from reports.collector import outcome
 from reports.finding import finding_without
 from reports.ladder import Ladder
-from reports.schema import ReportError, Settings, SubjectFacts
+from reports.schema import FileFacts, ReportError, Settings, SubjectFacts
 from reports.terminal import render
 from reports.text import plain, short
 
@@ -110,10 +112,23 @@ def _write(session: Session, name: str, command: str) -> None:
             tiers=options.tiers,
             ladder=_ladder(session, options.models[name]),
             baseline=options.baseline,
+            chosen=_chosen(session, name),
             settings=Settings(n_problems=options.n_problems, device=options.device, dtype=options.dtype),
         )
     except ReportError as error:
         session.unwritten[name] = plain(str(error))
+
+
+def _chosen(session: Session, name: str) -> FileFacts | None:
+    """Keep what the claims chose, beside the report; None where nothing was measured."""
+    bench = session.benches.get(session.options.models[name])
+    path = session.runs[name].directory / CHOSEN
+    try:
+        if bench is None or not bench.keep_chosen(path):
+            return None
+        return FileFacts(name=path.name, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
+    except OSError as error:
+        raise ReportError(f"cannot write {visible(str(path))!r}: {error.strerror}") from error
 
 
 def _facts(session: Session, checkpoint: Checkpoint) -> SubjectFacts:

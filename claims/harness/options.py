@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from claims.claim import Tier
 from fixtures.checkpoints import Checkpoint, precheck, resolve
 from mechinterp.errors import MechinterpError
+from mechinterp.visible import visible
 from reports.collector import REPORT_DIR
 from reports.comparison import by_label
 from reports.schema import Report, ReportError, read_report
@@ -34,6 +36,8 @@ TIERS: dict[str, tuple[Tier, ...]] = {
     "audited": ("audited",),
 }
 LONGEST_NAME = 80
+CHOSEN = "chosen.safetensors"
+"""Beside a report: the heads, probes and value vectors that the run chose."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Options:
         tiers: those that are run.
         report_dir: where `runs/` is written.
         keep: whether measurements are kept for later runs.
+        frozen: the file of what another run chose, applied beside what is chosen anew.
         baseline: the report that every run is compared with; its verdicts are then the expected ones.
     """
 
@@ -62,6 +67,7 @@ class Options:
     report_dir: Path
     keep: bool
     baseline: Report | None
+    frozen: Path | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -83,6 +89,8 @@ def add_options(parser: pytest.Parser) -> None:
         help="Countdown problems, half of them to choose on and half to judge on (default: 144)")  # fmt: skip
     add("--baseline", metavar="FILE", help="report to compare with, such as reports/baselines/r1.json: the exit status "
         "is then that of the comparison (0: every finding is kept)")  # fmt: skip
+    add("--frozen-from", metavar="REPORT", help="report.json of another run, whose heads and probes are applied to "
+        "this subject beside those that are chosen anew: what moved is told from what vanished")  # fmt: skip
     add("--no-cache", action="store_true", help="measure everything anew; by default what was measured on the same "
         "weights, data and code is read from .pytest_cache (at most 2 GiB; --cache-clear empties it)")  # fmt: skip
     add("--report-dir", type=_folder, default=REPORT_DIR, metavar="FOLDER", help="where runs/ is written (default: "
@@ -102,6 +110,7 @@ def read_options(config: pytest.Config) -> Options:
         baseline = read_report(option.baseline) if option.baseline is not None else None
         if baseline is not None:
             by_label(baseline)
+        frozen = _chosen_by(Path(option.frozen_from)) if option.frozen_from is not None else None
     by_name = {checkpoint.name: checkpoint for checkpoint in models}
     if len(by_name) < len(models):
         raise pytest.UsageError("two models have the same name; give each one with --model NAME=SPEC")
@@ -116,7 +125,22 @@ def read_options(config: pytest.Config) -> Options:
         report_dir=option.report_dir,
         keep=not option.no_cache,
         baseline=baseline,
+        frozen=frozen,
     )
+
+
+def _chosen_by(report: Path) -> Path:
+    """The file of what a run chose, which lies beside its report and is the one that it names."""
+    named = read_report(report).chosen
+    path = report.with_name(CHOSEN)
+    if named is None or not path.is_file():
+        raise ReportError(
+            f"--frozen-from {visible(str(report))}: {CHOSEN} is not there; expected it beside the report of a run that "
+            "measured something: give the report in the run's own folder"
+        )
+    if sha256(path.read_bytes()).hexdigest() != named.sha256:
+        raise ReportError(f"--frozen-from {visible(str(report))}: {CHOSEN} is not the file that the report names")
+    return path
 
 
 @contextmanager

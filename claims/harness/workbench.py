@@ -11,6 +11,8 @@ from pathlib import Path
 from claims.harness.options import Options
 from claims.harness.subject_facts import bare_facts, facts_of
 from claims.measured.dataset import dataset_hash, the_attempts
+from claims.measured.frozen import load as load_chosen
+from claims.measured.frozen import save as save_chosen
 from claims.measured.laboratory import Laboratory, open_lab
 from fixtures import matrix_products
 from fixtures.checkpoints import Checkpoint
@@ -56,8 +58,19 @@ class Workbench:
     def lab(self, seed: int) -> Laboratory:
         """What is measured on the subject under this seed, kept for the claims to come."""
         if seed not in self._labs:
-            self._labs[seed] = open_lab(self.subject, n_problems=self.options.n_problems, seed=seed, folder=self.folder)
+            self._labs[seed] = open_lab(
+                self.subject,
+                n_problems=self.options.n_problems,
+                seed=seed,
+                folder=self.folder,
+                frozen=load_chosen(self.options.frozen) if self.options.frozen else None,
+            )
         return self._labs[seed]
+
+    def keep_chosen(self, path: Path) -> bool:
+        """Write what was chosen on the first seed; False where that was not measured. Raises OSError."""
+        lab = self._labs.get(self.options.seeds[0])
+        return lab is not None and save_chosen(lab, path)
 
     @property
     def facts(self) -> SubjectFacts:

@@ -8,6 +8,8 @@ what the heads read out, and both classes' levels stand beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -81,7 +83,11 @@ def test_right_attempts_lose_what_tells_them_apart(lab: measured.Laboratory, pai
     clean, ablated = off.clean(pairs), off.ablated(pairs, by)
     gap = clean.right[:, 0] - clean.wrong[:, 0]  # (problems,)
     lost = clean.right[:, 0] - ablated.right[:, 0]
-    effect, interval = measured.share(lost, gap, seed=seed)
+
+    def without(heads: Sequence[mi.Head]) -> tuple[float, mi.Interval]:
+        return measured.share(clean.right[:, 0] - off.ablated(pairs, by, heads).right[:, 0], gap, seed=seed)
+
+    effect, interval = without(off.selected)
     if by == "resample":
         same = off.ablated(pairs, "same_class")
         controls = [measured.beyond_rival(lost, (clean.right - same.right)[:, 0], gap, seed=seed)]
@@ -105,6 +111,7 @@ def test_right_attempts_lose_what_tells_them_apart(lab: measured.Laboratory, pai
                 "AUC after": measured.pair_auc(ablated.right[:, 0], ablated.wrong[:, 0]),
                 "gap lost by both classes": float((lost - (clean.wrong - ablated.wrong)[:, 0]).mean() / gap.mean()),
                 "heads": measured.head_names(off.selected),
+                **measured.frozen_heads(lab, without, interval, at_least=AT_LEAST),
             },
         ),
         null=off.draws(pairs, by, "right", lambda one: float((clean.right - one)[:, 0].mean() / gap.mean())),

@@ -7,6 +7,7 @@ too: the control is what the same heads do at the input numbers of the same line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,12 +75,17 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
     right, edited = (observed.rows(observed.test, kind) for kind in ("correct", "target_edited"))
     more = observed.to_target - observed.to_own  # (n, layers, heads)
     effect = measured.over_heads(more[right], heads)  # (problems,)
+    interval = mi.mean_interval(effect, seed=seed)
     other_target = measured.over_heads(observed.to_target[right], heads) - measured.over_heads(
         observed.to_target[edited], heads
     )
     sets = mi.matched_head_sets(heads, off.written, draws=MOST, seed=seed, exclude=off.attending)
     null = [measured.over_heads(more[right], one).mean() for one in sets.sets]
     shared = {digit: np.isin(edited, observed.sharing(observed.test, digit)) for digit in ("tens", "last")}
+
+    def attention(heads: Sequence[mi.Head]) -> tuple[float, mi.Interval]:
+        mass = measured.over_heads(more[right], heads)
+        return float(mass.mean()), mi.mean_interval(mass, seed=seed)
 
     def left(name: str, rows: np.ndarray, elsewhere: Tensor) -> Control:
         """Of the attention to the target, what is not paid elsewhere: more than ROLE of it must be left."""
@@ -93,7 +99,7 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
     judge(
         Evidence(
             effect=effect.mean(),
-            interval=mi.mean_interval(effect, seed=seed),
+            interval=interval,
             n=len(effect),
             controls=(
                 Control(
@@ -128,6 +134,7 @@ def test_heads_attend_to_the_target_more_than_to_any_number(lab: measured.Labora
                 "role-swapped: to the equal number in another role": float(
                     measured.over_heads(observed.to_rival[swapped[1]], heads).mean()
                 ),
+                **measured.frozen_heads(lab, attention, interval, at_least=ATTENDS),
             },
         ),
         null=Draws(lambda numbers: null[numbers.start : numbers.stop], len(null), sets.distinct),

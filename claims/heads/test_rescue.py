@@ -7,13 +7,15 @@ heads together give 2.0 by construction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from claims import measured
 from claims.claim import DISCUSSION, Claim
 from claims.harness.types import Judge
 from claims.measured.bars import PAIRS
-from mechinterp import Evidence, Threshold
+from mechinterp import Evidence, Head, Interval, Threshold
 
 CLAIM = Claim(
     "heads.rescue",
@@ -22,11 +24,13 @@ CLAIM = Claim(
     published="-",
 )
 
+AT_LEAST = 0.5
+
 
 @CLAIM.audited(
     measure="sufficiency: the part of the log-odds gap that wrong attempts gain when the heads' outputs, from the "
     "result to ` (`, are those of the right attempt beside them",
-    threshold=Threshold(0.5, reason="the larger part of what tells right from wrong comes through them alone"),
+    threshold=Threshold(AT_LEAST, reason="the larger part of what tells right from wrong comes through them alone"),
     null="sets of as many other heads of the same layers, matched by output norm and size of the change",
 )
 @pytest.mark.parametrize("pairs", PAIRS)
@@ -38,7 +42,11 @@ def test_these_heads_bring_the_verdict_back(lab: measured.Laboratory, pairs: str
     clean, patched, same = off.clean(pairs), off.ablated(pairs, "resample"), off.ablated(pairs, "same_class")
     gap = clean.right[:, 0] - clean.wrong[:, 0]
     gained = patched.wrong[:, 0] - clean.wrong[:, 0]
-    effect, interval = measured.share(gained, gap, seed=seed)
+
+    def given(heads: Sequence[Head]) -> tuple[float, Interval]:
+        return measured.share(off.ablated(pairs, "resample", heads).wrong[:, 0] - clean.wrong[:, 0], gap, seed=seed)
+
+    effect, interval = given(off.selected)
     circuit, circuit_interval = measured.share(off.circuit_only(pairs)[:, 0] - clean.wrong[:, 0], gap, seed=seed)
     judge(
         Evidence(
@@ -54,6 +62,7 @@ def test_these_heads_bring_the_verdict_back(lab: measured.Laboratory, pairs: str
                     "share of the gap": circuit,
                     "interval": list(circuit_interval),
                 },
+                **measured.frozen_heads(lab, given, interval, at_least=AT_LEAST),
             },
         ),
         null=off.draws(pairs, "resample", "wrong", lambda one: float((one - clean.wrong)[:, 0].mean() / gap.mean())),

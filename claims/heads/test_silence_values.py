@@ -6,6 +6,8 @@ off. Activations are weighted here by what they write along the probe: fifty neu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,11 @@ def test_the_signal_of_success_values_is_lost(lab: measured.Laboratory, pairs: s
             f"gap {gap.mean():.3g} [{low:.3g}, {high:.3g}]"
         )
     lost, lost_too = (clean.right - ablated.right)[:, 1], (clean.wrong - ablated.wrong)[:, 1]
-    effect, interval = measured.share(lost, gap, seed=seed)
+
+    def without(heads: Sequence[mi.Head]) -> tuple[float, mi.Interval]:
+        return measured.share((clean.right - off.ablated(pairs, "zero", heads).right)[:, 1], gap, seed=seed)
+
+    effect, interval = without(off.selected)
     weights = np.sort(np.abs(lab.values.written.numpy()))[::-1]
     judge(
         Evidence(
@@ -76,6 +82,7 @@ def test_the_signal_of_success_values_is_lost(lab: measured.Laboratory, pairs: s
                 "written after": measured.class_levels(ablated.right[:, 1], ablated.wrong[:, 1]),
                 "value vectors": len(weights),
                 "share of the weights in the largest three": float(weights[:3].sum() / weights.sum()),
+                **measured.frozen_heads(lab, without, interval, at_least=AT_LEAST),
             },
         ),
         null=off.draws(pairs, "zero", "right", lambda one: float((clean.right - one)[:, 1].mean() / gap.mean())),

@@ -1,5 +1,6 @@
 from .dataset import dataset_hash, the_attempts
 from .few_heads import FewHeads
+from .frozen import frozen_heads, frozen_probe
 from .head_names import by_head, head_grid, head_names, jaccard, over_heads
 from .heads_off import HeadsOff
 from .laboratory import Laboratory, open_lab
@@ -38,6 +39,8 @@ __all__ = [
     "class_levels",
     "damage",
     "dataset_hash",
+    "frozen_heads",
+    "frozen_probe",
     "gap",
     "hardest_auc",
     "head_grid",

@@ -23,6 +23,7 @@ from claims.measured.at_sites import residual_streams
 from claims.measured.bars import ONE_PROMPT, PROBE_READS, SITES, SWEEP_PAIRS
 from claims.measured.dataset import the_attempts
 from claims.measured.few_heads import FewHeads
+from claims.measured.frozen import Frozen
 from claims.measured.heads_off import HeadsOff
 from claims.measured.lens_words import Lens
 from claims.measured.naming import Naming
@@ -49,6 +50,7 @@ class Laboratory:
     n_problems: int
     seed: int
     store: Store | None = None
+    frozen: Frozen | None = None
     published_probes: dict[str, published.PublishedProbe] = field(default_factory=dict, repr=False)
 
     def kept(self, what: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -178,9 +180,11 @@ class Laboratory:
             )
 
 
-def open_lab(subject: Subject, *, n_problems: int, seed: int, folder: Path | None) -> Laboratory:
-    """`folder` is where measurements are kept, None for nowhere."""
+def open_lab(
+    subject: Subject, *, n_problems: int, seed: int, folder: Path | None, frozen: Frozen | None = None
+) -> Laboratory:
+    """`folder` is where measurements are kept, None for nowhere; `frozen` what another run chose."""
     root = Path(__file__).resolve().parents[2]
     ours = [root / "claims" / "measured", root / "fixtures" / "task", root / "fixtures" / "lexicon.py"]
     store = None if folder is None else Store(folder, subject, code=code_digest(ours))
-    return Laboratory(subject, n_problems, seed, store)
+    return Laboratory(subject, n_problems, seed, store, frozen)

@@ -1,7 +1,8 @@
 """Measurements that are made when first asked for.
 
-once   a property of an object that is measured once; a failure is remembered too, so that it is not paid for twice
-kept   a measurement that is read from a store, where there is one
+once      a property of an object that is measured once; a failure is remembered too, so that it is not paid for twice
+is_made   whether that has been done
+kept      a measurement that is read from a store, where there is one
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ class once(Generic[T]):
         if failed is not None:
             raise failed
         return value  # type: ignore[return-value]
+
+
+def is_made(owner: object, name: str) -> bool:
+    """Whether a property of an object has been measured, and has a value."""
+    _, failed = vars(owner).get("_measured", {}).get(vars(type(owner))[name].measure, (None, True))
+    return failed is None
 
 
 def kept(store: Store | None, what: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

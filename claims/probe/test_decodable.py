@@ -7,6 +7,8 @@ the label. Here a probe must also tell pairs apart in which only the role of the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,9 @@ from claims.claim import DISCUSSION, PAPER, Claim
 from claims.harness.types import Judge
 from claims.measured.bars import PROBE_READS, SITES
 from mechinterp import Control, Draws, Evidence, Threshold
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLAIM = Claim(
     "probe.decodable",
@@ -75,10 +80,16 @@ def test_the_verdict_is_decodable(lab: measured.Laboratory, site: str, layers: s
     swapped = probing.role_swapped(probing.scores)
     foils = probing.against(probing.scores, "foil")
     untrained = measured.untrained_accuracy(lab, site)
+    interval = (mi.share_interval if layers == "best_layer" else mi.mean_interval)(effect, seed=seed)
+
+    def reads(scores: Tensor, layer: int) -> tuple[float, mi.Interval]:
+        found = probing.accuracy(scores.numpy())[:, [layer] if layers == "best_layer" else every].mean(1)
+        return float(found.mean()), mi.mean_interval(found, seed=seed)
+
     judge(
         Evidence(
             effect=effect.mean(),
-            interval=(mi.share_interval if layers == "best_layer" else mi.mean_interval)(effect, seed=seed),
+            interval=interval,
             n=len(effect),
             controls=(
                 above(f"repetition: {PROBE_READS} of role-swapped pairs", swapped[:, which].mean(1), seed),
@@ -97,7 +108,8 @@ def test_the_verdict_is_decodable(lab: measured.Laboratory, site: str, layers: s
             },
             by_problem=measured.parts(lab.observed.test.problems, effect),
             selected=tuple(f"layer {layer}" for layer in which) if layers == "best_layer" else (),
-            details={"layers": which, "accuracy for its own remarks": measured.own_remarks(lab, probing, which)},
+            details={"layers": which, "accuracy for its own remarks": measured.own_remarks(lab, probing, which)}
+            | measured.frozen_probe(lab, site, reads, interval, at_least=BAR.at_least),
         ),
         null=Draws(lambda numbers: probing.null(numbers, which).mean(1)),
     )
