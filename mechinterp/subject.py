@@ -32,6 +32,7 @@ class Subject:
         tokenizer: the tokenizer that belongs to it.
         anatomy: where its parts are, see `anatomy_of`.
         parts: its modules as they were when they were checked.
+        quantised: how its weights were stored where that rounded them, such as Q4_K; None where it did not.
     """
 
     name: str
@@ -39,9 +40,17 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
     parts: Parts = field(repr=False)
+    quantised: str | None = None
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "subject") -> Subject:
+    def of(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str = "subject",
+        *,
+        quantised: str | None = None,
+    ) -> Subject:
         """Wrap a loaded model, set it to eval mode, and see that its parts do what its anatomy says.
 
         That costs less than one step of decoding and leaves the model as it was, see `check_parts`.
@@ -53,7 +62,7 @@ class Subject:
         anatomy = anatomy_of(model)
         model.eval()
         check_parts(model, anatomy)
-        return cls(name, model, tokenizer, anatomy, parts_of(model))
+        return cls(name, model, tokenizer, anatomy, parts_of(model), quantised)
 
     @property
     def device(self) -> torch.device:

@@ -113,9 +113,11 @@ def check_comparable(subject: Subject, reference: Subject) -> None:
     for one in (subject, reference):
         check_subject(one)
         one.check_unchanged()
-        if getattr(one.model.config, "quantization_config", None):
+        if one.quantised or getattr(one.model.config, "quantization_config", None):
+            how = f" ({one.quantised})" if one.quantised else ""
             raise MechinterpError(
-                f"{one.name} is quantised; its weights are compared as they were trained: unquantised"
+                f"{one.name} is quantised{how}: the distance of its weights would be that of the rounding; name the "
+                "checkpoint as it was trained"
             )
     for fact in ("family", *(one.name for one in fields(Anatomy) if one.name.startswith(("n_", "d_")))):
         ours, theirs = getattr(subject.anatomy, fact), getattr(reference.anatomy, fact)

@@ -106,6 +106,18 @@ def test_tied_and_untied(file, model):
 MIX = {"attn_q": Q.F16, "attn_k": Q.BF16, "attn_v": Q.Q8_0, "ffn_up": Q.Q4_0, "ffn_gate": Q.Q4_1, "token_embd": Q.Q5_0}
 
 
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [({}, None), ({"attn_q": Q.F16, "attn_k": Q.BF16}, None), ({"ffn_up": Q.Q4_0}, "Q4_0"), (MIX, "Q")],
+)
+def test_quantised_is_said(file, kinds, said):
+    """A subject knows that its weights were packed, and how most of them; floats of any size are what they were."""
+    model = gguf_files.build("qwen2")
+    gguf_files.write(file, model, packing=lambda name: kinds.get(name.removesuffix(".weight").split(".")[-1], Q.F32))
+    found = load(resolve(str(file)), device="cpu").quantised
+    assert found is None if said is None else found.startswith(said)
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_mixed_packing(family, file):
     """Each tensor is unpacked in its own way, to what gguf itself unpacks."""

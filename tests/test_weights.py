@@ -171,6 +171,10 @@ def test_quantised(qwen):
     model.config.quantization_config = {"quant_method": "bitsandbytes"}
     with pytest.raises(MechinterpError, match="is quantised"):
         weight_changes(qwen, Subject.of(model, qwen.tokenizer), "query")
+    unpacked = Subject.of(copy.deepcopy(qwen.model), qwen.tokenizer, "small", quantised="Q4_K")
+    for pair in ((qwen, unpacked), (unpacked, qwen)):
+        with pytest.raises(MechinterpError, match=r"small is quantised \(Q4_K\)"):
+            weight_changes(*pair, "query")
 
 
 @pytest.mark.parametrize("components", [[(3, 0)], [(0, 4)], [(-1, 0)], [], [(0,)], 3])
