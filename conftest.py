@@ -68,5 +68,10 @@ def reference() -> None:
 
 
 @pytest.fixture
+def reference_lab() -> None:
+    """What is measured once on the reference. The harness gives a claim that of each seed."""
+
+
+@pytest.fixture
 def judge(subject: str) -> None:
     """Takes a claim's evidence: `judge(Evidence(...), null=Draws(...))`. The harness gives a claim one a seed."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -36,14 +37,23 @@ class Audited:
     evidence: Evidence | None = None
 
 
-def audit(subject: Subject, *, n_problems: int, only: Iterable[str] = ("*",), seed: int = 0) -> dict[str, Audited]:
+def audit(
+    subject: Subject,
+    *,
+    n_problems: int,
+    only: Iterable[str] = ("*",),
+    seed: int = 0,
+    reference: Subject | None = None,
+) -> dict[str, Audited]:
     """By label, such as `heads.rescue[role_swapped]` or `lens.success_midlayers@as_published`.
 
     Args:
+        reference: what claims compare with that do so.
         only: patterns of labels, in which * stands for anything.
     """
     lab = Laboratory(subject, n_problems, seed)
-    return {label: _measure(test, lab) for label, test in _cases() if matches(label, only)}
+    beside = None if reference is None else Laboratory(reference, n_problems, seed)
+    return {label: _measure(test, lab, beside) for label, test in _cases() if matches(label, only)}
 
 
 def deviations(found: dict[str, Audited], table: dict[str, tuple[str, str]]) -> list[str]:
@@ -79,7 +89,7 @@ def _cases() -> Iterator[tuple[str, Test]]:
                     yield f"{protocol.claim.id}{f'[{name}]' if name else ''}{tier}", partial(test, **parameters)
 
 
-def _measure(test: partial[None], lab: Laboratory) -> Audited:
+def _measure(test: partial[None], lab: Laboratory, reference: Laboratory | None) -> Audited:
     threshold, family = _protocol(test.func).threshold, len(variants(test.func.pytestmark))
     given: list[Evidence] = []
 
@@ -87,7 +97,12 @@ def _measure(test: partial[None], lab: Laboratory) -> Audited:
         given.append(evidence if null is None else with_null(evidence, null, threshold, family=family))
 
     try:
-        test(lab=lab, judge=judge)
+        if "reference_lab" not in signature(test.func).parameters:
+            test(lab=lab, judge=judge)
+        elif reference is None:
+            raise PreconditionUnmet("this claim compares with a reference")
+        else:
+            test(lab=lab, reference_lab=reference, judge=judge)
     except PreconditionUnmet as unmet:
         return Audited("not_applicable", str(unmet))
     except MechinterpError as error:

@@ -187,8 +187,9 @@ CLAIM = Claim("toy.compared", statement="It compares.", source="nobody", publish
 
 
 @CLAIM.audited(measure="its effect", null="zeros", threshold=DEMANDED)
-def test_compared(subject, reference, judge):
+def test_compared(lab, subject, reference, reference_lab, judge):
     assert subject.anatomy.n_layers == reference.anatomy.n_layers
+    assert (lab.subject, reference_lab.subject, reference_lab.seed) == (subject, reference, lab.seed)
     judge(evidence(float(subject is reference)), null=NULL)
 
 
@@ -203,7 +204,8 @@ def test_alone(judge):
 def test_reference(tmp_path):
     """A claim that compares names the reference, which is loaded once; without one it is not applicable."""
     file = save(tmp_path, COMPARED)
-    done = run_toys(file, "--model", "base", "--model", "r1", "--reference", "base", "-n", "2", "-p", "randomly")
+    done = run_toys(file, "--model", "base", "--model", "r1", "--reference", "base", "-n", "2", "-p", "randomly",
+                    "--n-problems", "4")  # fmt: skip
     for report, verdict in zip(done.reports, ("holds", "refuted"), strict=True):
         compared, alone = report.findings
         assert (compared.verdict, compared.reference, alone.reference) == (verdict, "base", None)
@@ -213,7 +215,7 @@ def test_reference(tmp_path):
         "loading r1 ...",
     ]
     (unmet, _) = findings(save(tmp_path / "without", COMPARED)).values()
-    assert unmet.verdict == "not_applicable"
+    assert unmet.verdict == unmet.expected == "not_applicable"
     assert "name one with --reference" in unmet.reasons[0]
 
 

@@ -23,6 +23,8 @@ from mechinterp.evidence import Verdict
 
 CASE = pytest.StashKey["Case"]()
 PARAM = type(pytest.param())
+COMPARES = {"reference", "reference_lab"}
+"""What a test asks for that compares the subject with the reference."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Case:
         name: the variant, such as `last_digit`; empty for a claim with one.
         family: how many variants the test has, whichever of them were asked for.
         place: sorts cases as the suite has them, whatever order they run in.
+        compares: whether the test asks for the reference.
     """
 
     protocol: Protocol
@@ -40,6 +43,7 @@ class Case:
     subject: str
     family: int
     place: tuple[str, int, int]
+    compares: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -76,7 +80,8 @@ def case_of(item: Any) -> Case | None:
         params, names = item.callspec.params, variants(item.iter_markers())
         name = "/".join(str(params[name]) for mark in _parametrize(item.iter_markers()) for name in _names(mark))
         place = (str(item.path), item.function.__code__.co_firstlineno, names.index(name))
-        item.stash[CASE] = Case(protocol, name, params["subject"], len(names), place)
+        compares = bool(COMPARES & set(item.fixturenames))
+        item.stash[CASE] = Case(protocol, name, params["subject"], len(names), place, compares)
     return item.stash[CASE]
 
 
@@ -103,11 +108,16 @@ def facts_about(case: Case, options: Options) -> dict[str, Any]:
 
 
 def expectation(case: Case, options: Options) -> tuple[Verdict, str | None]:
-    """The verdict that is expected of a case, and why: the baseline's, else what models.toml says."""
+    """The verdict that is expected of a case, and why: the baseline's, else what models.toml says.
+
+    Of a case that compares nothing is expected where there is nothing to compare with.
+    """
     if options.baseline is not None:
         known = (finding for finding in options.baseline.findings if finding.label == case.label)
         found = next(known, None)
         return ("holds", None) if found is None else (found.verdict, found.expected_reason)
+    if case.compares and options.reference is None:
+        return "not_applicable", "no reference was named"
     said = options.models[case.subject].expects(case.protocol.claim.id, case.name or None, case.protocol.tier)
     return said.verdict, said.reason
 

@@ -30,7 +30,6 @@ from reports.text import plain, short
 
 if TYPE_CHECKING:
     from claims.harness.workbench import Workbench
-    from mechinterp import Subject
 
 EXPLAINED = (MechinterpError, InstrumentError)
 """Errors that say what is wrong; of any other a traceback is of use."""
@@ -108,7 +107,7 @@ def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) 
         given.append(evidence if null is None else with_null(evidence, null, threshold, family=case.family))
 
     def facts() -> dict[str, Any]:
-        compared = options.reference.name if options.reference and "reference" in item.funcargs else None
+        compared = options.reference.name if options.reference and case.compares else None
         return facts_about(case, options) | {"reference": compared, "seconds": perf_counter() - began}
 
     try:
@@ -134,16 +133,17 @@ def _arguments(item: pytest.Function, case: Case, seed: int, judge: Judge) -> di
     def bench() -> Workbench:
         return bench_of(item.config, options.models[case.subject])
 
-    def reference() -> Subject:
+    def reference() -> Workbench:
         if options.reference is None:
             raise PreconditionUnmet("this claim compares with a reference; name one with --reference")
-        return bench_of(item.config, options.reference).subject
+        return bench_of(item.config, options.reference)
 
     given = {
         "judge": lambda: judge,
         "lab": lambda: bench().lab(seed),
         "subject": lambda: bench().subject,
-        "reference": reference,
+        "reference": lambda: reference().subject,
+        "reference_lab": lambda: reference().lab(seed),
     }
     fixtures: dict[str, Callable[[], Any]] = {name: partial(item.funcargs.get, name) for name in item.funcargs} | given
     return {name: fixtures[name]() for name in inspect.signature(item.obj).parameters if name in fixtures}
