@@ -1,10 +1,12 @@
+from .asked import Asked
 from .dataset import dataset_hash, the_attempts
 from .few_heads import FewHeads
 from .frozen import frozen_heads, frozen_probe
-from .head_names import by_head, head_grid, head_names, jaccard, over_heads
+from .head_names import by_head, component_names, head_grid, head_names, jaccard, over_heads
 from .heads_off import HeadsOff
 from .laboratory import Laboratory, open_lab
 from .lens_evidence import shown_before_said, shown_most
+from .moved_weights import MovedWeights, require_two
 from .naming import Naming, random_directions
 from .neurons_off import NeuronsOff
 from .observations import Observations
@@ -17,13 +19,16 @@ from .published_ranking import ranked_by_valid_vectors
 from .repeats import Repeats
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
 from .rungs import Ladder, by_kind
+from .shared_circuit import SharedCircuit, require_counterparts, same_within
 from .value_vectors import ValueVectors
 
 __all__ = [
+    "Asked",
     "FewHeads",
     "HeadsOff",
     "Laboratory",
     "Ladder",
+    "MovedWeights",
     "Naming",
     "NeuronsOff",
     "Observations",
@@ -31,12 +36,14 @@ __all__ = [
     "Probing",
     "PublishedProbe",
     "Repeats",
+    "SharedCircuit",
     "ValueVectors",
     "beyond_rival",
     "by_head",
     "by_kind",
     "called_right_without",
     "class_levels",
+    "component_names",
     "damage",
     "dataset_hash",
     "frozen_heads",
@@ -56,6 +63,9 @@ __all__ = [
     "parts",
     "random_directions",
     "ranked_by_valid_vectors",
+    "require_counterparts",
+    "require_two",
+    "same_within",
     "share",
     "shift_rival",
     "shown_before_said",

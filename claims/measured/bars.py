@@ -30,3 +30,5 @@ ZEROED = 50 / 11008
 """Of a layer's value vectors, how many are zeroed; published: 50 of 11008."""
 SWEEP_PAIRS = 36
 """Pairs, a problem each, that interventions are run on."""
+LITTLE_MOVED = 0.05
+"""Distance of weights, of their norm, within which they are nearly the same."""

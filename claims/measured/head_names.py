@@ -1,10 +1,11 @@
-"""Heads by name.
+"""Heads and value vectors by name.
 
-head_names    such as L17H11
-by_head       attention masses of some heads, by name
-over_heads    the mean over some heads
-jaccard       how far two sets are the same
-head_grid     a picture of all heads, layer by head
+head_names       such as L17H11
+component_names  the same, or MLP[26, 744] of value vectors
+by_head          attention masses of some heads, by name
+over_heads       the mean over some heads
+jaccard          how far two sets are the same
+head_grid        a picture of all heads, layer by head
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from mechinterp.pictures import Grid
 
 def head_names(heads: Sequence[Head]) -> tuple[str, ...]:
     return tuple(f"L{layer}H{head}" for layer, head in heads)
+
+
+def component_names(components: Sequence[Head], kind: str) -> tuple[str, ...]:
+    """Args: kind: "heads" or "value_vectors"."""
+    return head_names(components) if kind == "heads" else tuple(f"MLP[{layer}, {i}]" for layer, i in components)
 
 
 def by_head(mass: Tensor, heads: Sequence[Head]) -> dict[str, float]:

@@ -50,6 +50,7 @@ class HeadsOff:
     swept: dict[tuple[str, str, str], list[np.ndarray]] = field(default_factory=dict, repr=False)
     sides: dict[tuple[str, str, tuple[Head, ...]], Sides] = field(default_factory=dict, repr=False)
     sets: dict[tuple[str, str], mi.HeadSets] = field(default_factory=dict, repr=False)
+    given: tuple[Head, ...] = ()  # in place of those that attend, such as those that were chosen on another model
 
     @once
     def mass(self) -> Tensor:
@@ -59,7 +60,7 @@ class HeadsOff:
     @once
     def selected(self) -> list[Head]:
         """The heads that attend to the target, the most attending first."""
-        return self.choose(self.mass)
+        return list(self.given) or self.choose(self.mass)
 
     def choose(self, mass: Tensor) -> list[Head]:
         """The same of other masses (layers, n_heads)."""
