@@ -141,6 +141,10 @@ DOES = {
     "repetition": (lambda t: t.value in (t.target, t.rival), "stood there before: with both numbers"),
     "seen": (lambda t: t.is_right or t.kind in ("foil", "role_swapped"), "be it an input number"),
     "last digit": (lambda t: t.shares_last_digit, "compares the last digit"),
+    "by wording": (
+        lambda t: t.value in (t.target, t.rival if t.wording == "players" else None),
+        "not in others (players)",
+    ),
     "first": (lambda t: t.value == (t.rival if t.order == "target_last" else t.target), "stands first"),
     "last": (lambda t: t.value == (t.rival if t.order == "target_first" else t.target), "stands last"),
 }

@@ -41,6 +41,10 @@ PLACE = (
     "It takes the number that stands {place} before the attempts for the target, whatever its role is. That is not "
     "verification."
 )
+MIXED = (
+    "By the role of the number it tells right from wrong in some wordings of the prompt, and not in others ({others}): "
+    "there it mostly detects that the result stood there before. Findings about verification would hang on the wording."
+)
 """Instead of the sentence for repetition, where the figures say more closely what it does."""
 
 
@@ -141,7 +145,7 @@ def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
         rung = "repetition" if auc["target_edited"] >= TELLS else "none"
     return Ladder(
         rung,
-        _instead(auc["foil"], shared, orders) if rung == "repetition" else SENTENCES[rung],
+        _instead(auc["foil"], shared, orders, role) if rung == "repetition" else SENTENCES[rung],
         {
             "AUC": auc,
             "AUC where a digit is shared": shared,
@@ -153,7 +157,10 @@ def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
     )
 
 
-def _shares(parts: dict[str, np.ndarray], whole: np.ndarray, seed: int) -> dict[str, tuple[float, list[float]]]:
+Shares = dict[str, tuple[float, list[float]]]
+
+
+def _shares(parts: dict[str, np.ndarray], whole: np.ndarray, seed: int) -> Shares:
     """Of the gap of target-edited pairs, what is left in each, with its interval; of the problems that have it."""
     found = {}
     for name, part in parts.items():
@@ -164,7 +171,7 @@ def _shares(parts: dict[str, np.ndarray], whole: np.ndarray, seed: int) -> dict[
     return found
 
 
-def _instead(foil: float, shared: dict[str, float], orders: dict[str, tuple[float, list[float]]]) -> str:
+def _instead(foil: float, shared: dict[str, float], orders: Shares, role: Shares) -> str:
     """What a model of the rung `repetition` does, as far as the figures tell."""
     for digit, auc in shared.items():
         if auc < TELLS:
@@ -175,4 +182,5 @@ def _instead(foil: float, shared: dict[str, float], orders: dict[str, tuple[floa
     kept = [order for order, (_, (low, _)) in orders.items() if low > ROLE]
     if turned and kept:
         return PLACE.format(place=kept[0].removeprefix("target_"))
-    return SENTENCES["repetition"]
+    others = [wording for wording, (_, (low, _)) in role.items() if not low > ROLE]
+    return MIXED.format(others=", ".join(others)) if len(others) < len(role) else SENTENCES["repetition"]
