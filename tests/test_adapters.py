@@ -17,6 +17,7 @@ from test_loading import TOKENIZER, configure, open_, refusal, save
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+import mechinterp as mi
 from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import adapter_files, fingerprint, locate, precheck, resolve
 from fixtures.loading import load
@@ -84,6 +85,26 @@ def test_adapter_of_the_shipped_base(tmp_path):
     torch.testing.assert_close(subject.model(IDS).logits, by_hand(IDS).logits, atol=1e-4, rtol=1e-4)
     plain = load(resolve("base"), device="cpu").model(IDS).logits
     assert (subject.model(IDS).logits - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_moved_weights_are_those_of_the_adapter(trained, base, copy, dtype):
+    """Beside its base an adapter has moved what it says, by what it says, and nothing else; in any number format."""
+    train(base, copy, target_modules=["q_proj"])
+    ours, theirs = load(resolve(str(copy)), device="cpu"), load(resolve(str(base)), device="cpu", dtype=dtype)
+    rounding = 0.005 if dtype == "bfloat16" else 0
+    changes = load_file(copy / "adapter_model.safetensors")
+    by = {kind: mi.weight_changes(ours, theirs, kind).distance for kind in ("query", "key", "output", "value vector")}
+    assert all(float(by[kind].max()) <= rounding for kind in ("key", "output", "value vector"))
+    for layer in range(ours.anatomy.n_layers):
+        stem = f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_"
+        change = 8 / 4 * changes[f"{stem}B.weight"] @ changes[f"{stem}A.weight"]
+        weight = theirs.anatomy.attention(layer).q_proj.weight.float()
+        for head in range(ours.anatomy.n_heads):
+            rows = slice(head * ours.anatomy.d_head, (head + 1) * ours.anatomy.d_head)
+            wanted = float(change[rows].norm() / weight[rows].norm())
+            assert float(by["query"][layer, head]) == pytest.approx(wanted, rel=1e-3, abs=rounding)
+            assert wanted > 2 * rounding
 
 
 @pytest.mark.parametrize(

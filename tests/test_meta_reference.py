@@ -9,7 +9,9 @@ from itertools import product
 import pytest
 from audit import Audited, audit
 from planted import TRUTH, planted
+from planted import save as planted_folder
 from planted.trained import reseated, trained_from
+from test_suite import report_in, run
 from untrained import save
 
 from claims.measured.asked import QUESTIONS, Asked
@@ -17,6 +19,7 @@ from claims.measured.laboratory import Laboratory
 from fixtures.checkpoints import resolve
 from fixtures.loading import load
 from mechinterp import AblateHeads, Subject, last_logits, pad, under
+from reports.schema import read_report
 
 FEW = 32
 VERIFIERS = TRUTH["planted"].verifiers
@@ -150,3 +153,17 @@ def test_asked_is_one_pass_after_the_other():
                 logits = last_logits(lab.subject, pad(lab.subject, [ids]))[0].double()
             assert value == pytest.approx(float(logits[yes].logsumexp(0) - logits[no].logsumexp(0)), abs=1e-4)
     assert len(seen) == len(rows) * len(QUESTIONS) * 2
+
+
+def test_a_run_says_the_same(tmp_path):
+    """`--model A --reference B` gives two checkpoints, in two number formats, the verdicts of `audit`."""
+    reference = trained_from(planted("planted"), rest=0.4, kept=0.01, heads=VERIFIERS, neurons=near_values())
+    reference.model.bfloat16().save_pretrained(tmp_path / "before")
+    reference.tokenizer.save_pretrained(tmp_path / "before")
+    after, only = planted_folder(tmp_path / "after", "planted"), ("-k", "near_identical", "--tier", "audited")
+    done = run("--model", after, "--reference", tmp_path / "before", *only, "--report-dir", tmp_path)
+    report = read_report(report_in(tmp_path))
+    assert {one.label: (one.verdict, one.reference) for one in report.findings} == {
+        f"weights.near_identical[{weights}]": ("holds", "before") for weights in ("heads", "value_vectors")
+    }, done.stdout[-2000:]
+    assert report.reference.sha256 != report.subject.sha256
