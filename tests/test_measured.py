@@ -17,7 +17,7 @@ from claims.measured.pair_runs import _next_alike
 from claims.measured.pairs import beyond_rival, share, shift_rival
 from claims.measured.remarks import Remarks
 from claims.measured.repeats import FILLED_WITH, elsewhere
-from claims.measured.rungs import climb
+from claims.measured.rungs import _instead, climb
 from claims.prior.test_verification import test_the_heads_are_needed_in_context_only as needed_in_context
 from fixtures.checkpoints import resolve
 from fixtures.lexicon import lemma
@@ -162,6 +162,14 @@ def test_what_is_no_verification_is_called_what_it_is(lab, model):
     assert sentence in ladder.sentence
     with pytest.raises(mi.PreconditionUnmet, match="repetition: "):
         ladder.require_by_role()
+
+
+def test_what_tells_little_is_not_taken_for_a_digit():
+    """Of a model that tells little apart, a little less where a digit is shared says nothing of what it does."""
+    told = {"target_edited": 0.76, "foil": 0.7}
+    assert "stood there before: with both" in _instead(told, {"tens": 0.74, "last": 0.82}, {}, {})
+    assert "tens digit" in _instead(told, {"tens": 0.55, "last": 0.82}, {}, {})
+    assert "be it an input number" in _instead(told | {"foil": 0.5}, {"tens": 0.74}, {}, {})
 
 
 def test_no_share_of_a_gap_that_is_not_there(lab):

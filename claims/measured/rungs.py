@@ -145,7 +145,7 @@ def climb(observed: Observations, remarks: Remarks, *, seed: int) -> Ladder:
         rung = "repetition" if auc["target_edited"] >= TELLS else "none"
     return Ladder(
         rung,
-        _instead(auc["foil"], shared, orders, role) if rung == "repetition" else SENTENCES[rung],
+        _instead(auc, shared, orders, role) if rung == "repetition" else SENTENCES[rung],
         {
             "AUC": auc,
             "AUC where a digit is shared": shared,
@@ -171,12 +171,13 @@ def _shares(parts: dict[str, np.ndarray], whole: np.ndarray, seed: int) -> Share
     return found
 
 
-def _instead(foil: float, shared: dict[str, float], orders: Shares, role: Shares) -> str:
+def _instead(auc: dict[str, float], shared: dict[str, float], orders: Shares, role: Shares) -> str:
     """What a model of the rung `repetition` does, as far as the figures tell."""
-    for digit, auc in shared.items():
-        if auc < TELLS:
+    mostly_lost = (auc["target_edited"] + 0.5) / 2  # less than half of what is above guessing is left
+    for digit, left in shared.items():
+        if left < mostly_lost:
             return DIGIT.format(digit=digit)
-    if foil < TELLS:
+    if auc["foil"] < mostly_lost:
         return SEEN
     turned = [order for order, (_, (_, high)) in orders.items() if high < -ROLE]
     kept = [order for order, (_, (low, _)) in orders.items() if low > ROLE]
