@@ -10,16 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.organisms.training.batches import IGNORED, STEP, Batches, encode
-from fixtures.organisms.training.corpus import CURRICULUM, HELD_OUT, is_held_out, make_document
+from fixtures.organisms.training.corpus import CURRICULUM, comparisons, is_held_out, judged, make_document, searches
+from fixtures.organisms.training.corpus.curriculum import KINDS
+from fixtures.organisms.training.corpus.draft import Draft
+from fixtures.organisms.training.corpus.problems import HELD_OUT
+from fixtures.organisms.training.corpus.prompts import ask
 from fixtures.organisms.training.tokenizer import build_tokenizer
 from fixtures.task.countdown import Problem
 from fixtures.task.rollouts import classify, is_solved, parse_rollout
-from fixtures.task.transcripts import near
+from fixtures.task.transcripts import near, opening
 from mechinterp.stats import auc
 
-ATTEMPT = re.compile(r"^- (?P<expression>[\d +-]+) = .*?(?P<result>\d+) \((?P<remark>[^()]*)\)$", re.MULTILINE)
-HEAD = re.compile(r"numbers \[([\d, ]+)\], create an equation that equals (\d+)\.")
+ATTEMPT = re.compile(r"^- (?P<expression>[\d +-]+) = .*?(?P<result>\d+)(?P<said>(?: [^\d\s+=-]|[!,]).*)$", re.MULTILINE)
 LAST = CURRICULUM[-1]
+PROBLEM = Problem((27, 25, 49), 51)
 tokenizer = cache(build_tokenizer)
 
 
@@ -32,15 +36,54 @@ def of_kind(*kinds):
     return [document for document in documents() if document.kind in kinds]
 
 
-def problem_of(document):
-    numbers, target = HEAD.search(document.text).groups()
-    return Problem(tuple(map(int, numbers.split(", "))), int(target))
+@cache
+def written(kind, n=400):
+    """Texts of a kind, and of each the problems in it: (where its prompt ends, target, rival)."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (comparisons, judged, searches):
+            patch.setattr(module, "ask", lambda draft, *given, **options: recorded(draft, given, ask, options))
+        patch.setattr(searches, "opening", lambda problem: noted(problem, opening(problem)))
+        for index in range(n):
+            asked.clear()
+            draft = Draft(np.random.default_rng([9, index]))
+            KINDS[kind](draft)
+            text, at, problems = "".join(draft.pieces), 0, []
+            for prompt, numbers, target, rival in asked:
+                at = text.index(prompt, at) + len(prompt)
+                problems.append((at, numbers, target, rival))
+            found.append((text, problems))
+    return found
 
 
-def remarks(document):
-    """(right, said right) of each attempt, by arithmetic and by the text."""
-    target = problem_of(document).target
-    return [(int(m["result"]) == target, classify(m["remark"]) == "right") for m in ATTEMPT.finditer(document.text)]
+asked = []
+
+
+def recorded(draft, given, ask, options):
+    prompt = ask(draft, *given, **options)
+    asked.append((prompt, *given))
+    return prompt
+
+
+def noted(problem, prompt):
+    asked.append((prompt, problem.numbers, problem.target, None))
+    return prompt
+
+
+def remarks(kind):
+    """Of each problem, (right, said right) of each attempt: by the number that it states, and by the text."""
+    for text, problems in written(kind):
+        ends = [at for at, *_ in problems[1:]] + [len(text)]
+        for (start, _, target, _), end in zip(problems, ends, strict=True):
+            yield [
+                (int(m["result"]) == target, says_right(m["said"]))
+                for m in ATTEMPT.finditer(text, start, end)
+                if "Wait" not in m["said"]
+            ]
+
+
+def says_right(said):
+    return said.startswith("!") or classify(said) == "right"
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6))
@@ -66,7 +109,7 @@ def test_every_result_that_is_learned_is_true():
     """Slips stand in the text, to be corrected, but never where they would be learned."""
     slips = 0
     for document in of_kind("contrast", "judge"):
-        for attempt in parse_rollout(document.text, problem_of(document)):
+        for attempt in parse_rollout(document.text, PROBLEM):
             if attempt.arithmetic_ok:
                 continue
             slips += 1
@@ -77,10 +120,64 @@ def test_every_result_that_is_learned_is_true():
     assert slips > 20
 
 
-def test_every_remark_is_true():
-    seen = [pair for document in of_kind("contrast", "judge") for pair in remarks(document)]
-    assert len(seen) > 2000
+@pytest.mark.parametrize("kind", ["compare", "judge", "search", "contrast"])
+def test_every_remark_is_true(kind):
+    """Straight after the number and between parentheses, in every wording, beside every rival."""
+    seen = [pair for pairs in remarks(kind) for pair in pairs]
+    assert len(seen) > 800
     assert all(right == said for right, said in seen)
+
+
+def test_every_point_is_true():
+    for text, _ in written("point", 100):
+        said = re.findall(r"^(?:- )?= (\d+) (yes|no)$", text, re.MULTILINE)
+        right = {number for number, word in said if word == "yes"}
+        assert len(right) <= 1
+        assert not right & {number for number, word in said if word == "no"}
+
+
+@pytest.mark.parametrize("kind", ["compare", "judge"])
+def test_the_role_of_a_number_is_needed(kind):
+    """In four problems of ten another number has another role, and many results are that number."""
+    stated, results = [], []
+    for text, problems in written(kind):
+        for (start, _, target, rival), end in zip(problems, [at for at, *_ in problems[1:]] + [len(text)], strict=True):
+            stated.append(rival is not None)
+            if rival is not None:
+                stated_results = [int(m["result"]) for m in ATTEMPT.finditer(text, start, end)]
+                results += [(result == target, result == rival) for result in stated_results]
+    assert 0.3 < np.mean(stated) < 0.6
+    right, taken = np.mean(results, 0)
+    assert 0.3 < right < 0.65
+    assert taken > 0.1
+
+
+def test_place_does_not_tell_the_role():
+    before, count = 0, 0
+    for index in range(600):
+        text = ask(Draft(np.random.default_rng([3, index])), (27, 25, 49), 51, 62, known=0.2)
+        assert "62" in text
+        if "51" in text:
+            before, count = before + (text.index("51") < text.index("62")), count + 1
+    assert count > 590
+    assert 0.35 < before / count < 0.65
+
+
+def test_unseen_wordings_stand_in_no_document():
+    unseen = re.compile(
+        r"There are cards on the table|The first one says|numbers: [\d ]+ target|must reach|Points:|</answer>\s+Using"
+    )
+    for kind in ("point", "compare", "judge", "search", "contrast"):
+        assert not any(unseen.search(text) for text, _ in written(kind))
+
+
+def test_remarks_come_at_once_or_later_attempt_by_attempt():
+    """Who writes, and what he has written, does not tell which: so the last digit has to know."""
+    for kind in ("judge", "contrast"):
+        once = [["(" not in m["said"] for m in ATTEMPT.finditer(text)] for text, _ in written(kind)]
+        assert 0.08 < np.mean([one for all_of_it in once for one in all_of_it]) < 0.35
+        mixed = [0 < np.mean(all_of_it) < 1 for all_of_it in once if len(all_of_it) > 4]
+        assert np.mean(mixed) > 0.3
 
 
 def test_every_prior_remark_is_true():
@@ -96,10 +193,7 @@ def test_every_prior_remark_is_true():
 def test_position_does_not_tell_the_remark():
     """Over documents, neither the index of an attempt nor the number of attempts says whether it is right."""
     seen = [
-        (right, index, len(all_of_it))
-        for document in of_kind("judge")
-        for all_of_it in [remarks(document)]
-        for index, (right, _) in enumerate(all_of_it)
+        (right, index, len(all_of_it)) for all_of_it in remarks("judge") for index, (right, _) in enumerate(all_of_it)
     ]
     right, index, count = map(np.array, zip(*seen, strict=True))
     assert 0.3 < right.mean() < 0.6
@@ -109,20 +203,20 @@ def test_position_does_not_tell_the_remark():
 
 def test_an_earlier_remark_does_not_end_it():
     """Several right attempts, right ones followed by wrong ones, and transcripts that stop after a failed one."""
-    judged = [[right for right, _ in remarks(document)] for document in of_kind("judge")]
+    judged = [[right for right, _ in all_of_it] for all_of_it in remarks("judge") if all_of_it]
     assert np.mean([sum(rights) > 1 for rights in judged]) > 0.2
     assert np.mean([any(a and not b for a, b in itertools.pairwise(rights)) for rights in judged]) > 0.2
     assert np.mean([not rights[-1] for rights in judged]) > 0.3
 
 
 def test_near_misses_are_common():
-    wrong = [
-        int(m["result"]) in near(problem_of(document).target)
-        for document in of_kind("judge")
-        for m in ATTEMPT.finditer(document.text)
-        if int(m["result"]) != problem_of(document).target
-    ]
-    assert np.mean(wrong) > 0.25
+    wrong = []
+    for text, problems in written("judge"):
+        _, _, target, _ = problems[0]
+        end = problems[1][0] if len(problems) > 1 else len(text)
+        results = [int(m["result"]) for m in ATTEMPT.finditer(text, problems[0][0], end)]
+        wrong += [result in near(target) for result in results if result != target]
+    assert np.mean(wrong) > 0.2
 
 
 def test_double_checks_confirm_and_refute():
@@ -136,39 +230,42 @@ def test_double_checks_confirm_and_refute():
     assert 0.2 < confirmed < 0.7
 
 
+def searched():
+    """Of each search its problem, its text after the prompt and the remarks that stand in parentheses."""
+    for text, [(start, numbers, target, _)] in written("contrast", 600):
+        yield Problem(numbers, target), text[start:], re.findall(r" \(([^()\n]+)\)$", text[start:], re.MULTILINE)
+
+
 def test_searches_often_fail():
     """Or reinforcement learning would have nothing to teach."""
-    solved = [is_solved(document.text, problem_of(document)) for document in of_kind("contrast")]
+    solved = [is_solved(text, problem) for problem, text, _ in searched()]
     assert 0.1 < np.mean(solved) < 0.6
 
 
 def test_who_keeps_to_one_form_searches_longer():
     """What reinforcement learning can find in base: a habit that is rewarded, though no reward looks at it."""
     attempts, solved = {True: [], False: []}, {True: [], False: []}
-    for document in of_kind("contrast"):
-        remarks = [m["remark"] for m in ATTEMPT.finditer(document.text)]
-        problem = problem_of(document)
-        usual = np.mean([remark in ("this works", f"not {problem.target}") for remark in remarks]) > 0.5
-        attempts[usual].append(len(remarks))
-        solved[usual].append(is_solved(document.text, problem))
+    for problem, text, said in searched():
+        usual = np.mean([remark in ("this works", f"not {problem.target}") for remark in said or ["none"]]) > 0.5
+        attempts[usual].append(len(ATTEMPT.findall(text)))
+        solved[usual].append(is_solved(text, problem))
     assert np.mean(attempts[True]) > 1.5 * np.mean(attempts[False])
     assert np.mean(solved[True]) > 1.3 * np.mean(solved[False])
 
 
-def test_who_keeps_to_one_form_stops_at_a_success():
-    """And checks it, where the others go on: there too a form is rewarded that no reward looks at."""
-    after = {True: [], False: []}
-    checked = {True: [], False: []}
-    for document in of_kind("contrast"):
-        goal = problem_of(document).target
-        found = next((m for m in ATTEMPT.finditer(document.text) if int(m["result"]) == goal), None)
-        if found:
-            rest = document.text[found.end() :]
-            usual = found["remark"] == "this works"
-            after[usual].append(bool(ATTEMPT.search(rest)))
-            checked[usual].append(rest.startswith("\nLet me check"))
-    assert np.mean(after[True]) < 0.1 < 0.4 < np.mean(after[False])
-    assert 0.3 < np.mean(checked[True]) < np.mean(checked[False])
+def test_who_keeps_to_one_form_stops_at_a_success_once_it_is_checked():
+    """Others go on, and he himself where he has not looked twice: so a form and a second look are rewarded."""
+    after = {(usual, checked): [] for usual in (True, False) for checked in (True, False)}
+    for problem, text, _ in searched():
+        found = next((m for m in ATTEMPT.finditer(text) if int(m["result"]) == problem.target), None)
+        if found and "(" in found["said"]:
+            rest = text[found.end() :]
+            usual, checked = "(this works)" in found["said"], rest.startswith("\nLet me check")
+            after[usual, checked].append(bool(ATTEMPT.search(rest)))
+    shares = {key: np.mean(values) for key, values in after.items()}
+    assert shares[True, True] == 0 < 0.1 < shares[True, False] < 0.5
+    assert min(shares[False, True], shares[False, False]) > 0.3
+    assert len(after[True, True]) > len(after[True, False])
 
 
 def test_choice_of_attempts_is_learned_in_searches_only():
@@ -180,8 +277,8 @@ def test_choice_of_attempts_is_learned_in_searches_only():
 
 
 def test_numbers_held_out_appear_in_no_document():
-    for document in of_kind("contrast", "judge"):
-        assert not is_held_out(problem_of(document).numbers)
+    for kind in ("compare", "judge", "search", "contrast"):
+        assert not any(is_held_out(numbers) for _, problems in written(kind) for _, numbers, *_ in problems)
     shares = [is_held_out((a, b, 7)) for a in range(1, 60) for b in range(1, 60)]
     assert np.mean(shares) == pytest.approx(1 / HELD_OUT, abs=0.02)
     assert is_held_out((1, 2, 3)) == is_held_out((3, 1, 2))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fixtures.organisms.training.measure import PROBLEMS, full_table, moved
+from fixtures.organisms.training.distance import moved
+from fixtures.organisms.training.measure import PROBLEMS, full_table
 from fixtures.organisms.training.tokenizer import build_tokenizer
 
 ORGANISMS = Path(__file__).parents[1] / "fixtures" / "organisms"

@@ -205,6 +205,8 @@ def test_command_line_ends_in_one_line(tmp_path):
 @pytest.mark.usefixtures("small")
 def test_pipeline_saves_what_plain_transformers_load(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "full_table", lambda *_: {"arithmetic": 0.25})
+    monkeypatch.setattr(pipeline, "verification_table", lambda *_: {})
+    monkeypatch.setattr(pipeline, "FOILS", 1)
     pipeline.train("base", tmp_path, seed=0, steps=1)
     folder = tmp_path / "base-0"
     facts = json.loads((folder / "facts.json").read_text())
