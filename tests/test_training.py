@@ -187,6 +187,32 @@ def test_r1_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     assert any("rewards/equation_reward/mean" in entry for entry in log)
 
 
+@pytest.mark.usefixtures("small")
+def test_r1_keeps_the_models_on_its_way(tmp_path):
+    """Each as it is shipped, in order, also where the trainer's own checkpoints are gone, and none where none is asked
+    for; keeping them moves nothing."""
+    start = tmp_path / "base"
+    Qwen2ForCausalLM(untrained.config()).save_pretrained(start)
+    build_tokenizer().save_pretrained(start)
+
+    def train(folder, **keep):
+        return r1.train_r1(start, tmp_path / folder, seed=3, steps=4, save_every=1, **keep)[0]
+
+    kept = train("kept", keep=tmp_path / "steps")
+    steps = [AutoModelForCausalLM.from_pretrained(tmp_path / "steps" / f"step-{n}") for n in (1, 2, 3, 4)]
+    assert {path.name for path in (tmp_path / "steps").iterdir()} == {f"step-{n}" for n in (1, 2, 3, 4)}
+    assert len(list((tmp_path / "kept").glob("checkpoint-*"))) == 2
+    assert all(step.dtype == torch.float16 for step in steps)
+    assert not same(steps[0], steps[-1])
+    assert same(steps[-1], deepcopy(kept).half())
+    assert same(kept, train("plain"))
+
+
+def test_base_keeps_no_models(tmp_path):
+    with pytest.raises(MechinterpError, match="--keep-checkpoints: expected with r1 only"):
+        pipeline.train("base", tmp_path, seed=0, keep=True)
+
+
 def test_r1_needs_its_base(tmp_path):
     with pytest.raises(MechinterpError, match=r"run `python -m fixtures\.organisms\.training base --seed 9"):
         pipeline.train("r1", tmp_path, seed=9)
