@@ -50,6 +50,8 @@ def test_kept_weights_are_found(weights):
     assert (found.verdict, found.reasons) == ("holds", "")
     assert found.evidence.effect == pytest.approx(0.99, abs=0.005)
     assert max(found.evidence.details["percentile among all of the kind, by part"]) < 0.1
+    gains = {"heads": "attention norm", "value_vectors": "mlp norm"}
+    assert found.evidence.details["gains and biases beside them, largest distance"] == {gains[weights]: 0}
 
 
 @pytest.mark.parametrize("weights", ["heads", "value_vectors"])

@@ -104,6 +104,7 @@ def test_these_weights_have_moved_less_than_others(
                     distance, margin=LITTLE_MOVED
                 ),
                 "percentile among all of the kind, by part": moved.percentiles(),
+                "gains and biases beside them, largest distance": moved.beside(),
                 "median distance of all of the kind": float(moved.distance.median()),
                 "share of the gap kept with the reference's weights": {
                     pairs: {"share": share, "interval": list(interval)} for pairs, (share, interval) in kept.items()

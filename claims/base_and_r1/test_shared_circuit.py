@@ -2,7 +2,8 @@
 
 The discussion asks the base whether R1's attempts are right, turns R1's heads off in it, and sees P(yes) fall from .958
 to .009, on right attempts alone. Here the heads that were chosen on one model are turned off in the other, both ways,
-on both classes, and do as much as those that would have been chosen there.
+on both classes, and do as much as those that would have been chosen there. Read is the remark that each model makes
+itself: by yes and no, in several wordings and both orders, a null of hundreds of head sets would take hours.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def test_the_base_no_longer_says_yes(
             float((before - after).mean()),
             mi.mean_interval(before - after, seed=lab.seed),
             len(rows),
+            by_problem=measured.parts(reference_lab.observed.problem[rows], before - after),
             selected=measured.head_names(heads),
             details={"P(yes) before": float(before.mean()), "P(yes) after": float(after.mean())},
         )

@@ -7,6 +7,7 @@ require_two    refuses a subject as its own reference
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from claims.measured.laboratory import Laboratory
 
 PARTS = {"heads": ("query", "key", "value", "output"), "value_vectors": ("value vector",)}
+BESIDE = {
+    "heads": ("attention norm", "query bias", "key bias", "value bias"),
+    "value_vectors": ("mlp norm",),
+}
 FURTHEST = 10.0
 """A distance that is as good as infinite: where the reference has nothing but zeros."""
 
@@ -100,6 +105,15 @@ class MovedWeights:
     def percentiles(self) -> list[float]:
         """Of each part, the mean percentile of the components among all of the model: 0 moved least."""
         return [float(one.percentile(self.components).mean()) for one in self.changes]
+
+    def beside(self) -> dict[str, float]:
+        """Of gains and biases, which are no part of the distance, the furthest moved in these components' layers."""
+        found, layers = {}, sorted({layer for layer, _ in self.components})
+        for kind in BESIDE[self.kind]:
+            with suppress(MechinterpError):  # a model without that bias
+                changes = mi.weight_changes(self.lab.subject, self.reference.subject, kind)
+                found[kind] = float(changes.distance[layers].clamp(max=FURTHEST).max())
+        return found
 
     def kept(self, pairs: str) -> tuple[np.ndarray, np.ndarray]:
         """(problems,) each: the gap with the reference's weights in these components, and without them."""
