@@ -171,6 +171,19 @@ def _hashed(tensor: Tensor) -> bytes:
     return sha256(data.data).digest()
 
 
+_subjects: weakref.WeakKeyDictionary[Subject, tuple[Any, bytes]] = weakref.WeakKeyDictionary()
+
+
+def _of_subject(subject: Subject) -> bytes:
+    """Of weights and configuration, remembered while torch knows of no change: hundreds of transplants name it."""
+    state, known = weights_of(subject), _subjects.get(subject)
+    if known is None or known[0] != state:
+        named = [[name, parameter] for name, parameter in subject.model.named_parameters()]
+        config = json.dumps(subject.model.config.to_dict(), sort_keys=True, default=str)
+        known = _subjects[subject] = state, bytes.fromhex(digest(named, config))
+    return known[1]
+
+
 def _feed(update: Callable[[bytes], None], value: Any) -> None:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiubc":
         value = torch.as_tensor(np.asarray(value))
@@ -179,9 +192,7 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
             raise MechinterpError(f"a tensor of {value.layout} on {value.device} cannot be part of a name on disk")
         update(f"tensor {value.dtype} {tuple(value.shape)} ".encode() + _digest_of(value))
     elif isinstance(value, Subject):
-        update(b"subject ")
-        _feed(update, [*map(list, value.model.named_parameters())])
-        _feed(update, json.dumps(value.model.config.to_dict(), sort_keys=True, default=str))
+        update(b"subject " + _of_subject(value))
     elif is_dataclass(value) and not isinstance(value, type):
         update(f"dataclass {type(value).__name__} ".encode())
         _feed(update, {field.name: getattr(value, field.name) for field in fields(value)})

@@ -147,7 +147,6 @@ def _replacements(
     else:
         kind, features = NEURONS, neuron_features(subject, part.neurons)
     if isinstance(part, Transplant):
-        check_donor(subject, part.reference)
         yield from ((Place(layer, kind), these, None) for layer, these in features.items())
         return
     for layer, these in features.items():

@@ -360,6 +360,10 @@ def test_prepared_and_kept(qwen, prompts, tmp_path):
     assert torch.equal(found[0], found[2])
     assert not torch.allclose(found[0], found[1], atol=1e-3)
     assert digest(reference) == digest(tiny_subject("qwen2", 1)) != digest(another)
+    before = digest(another)
+    with torch.no_grad():
+        another.model.model.layers[2].mlp.down_proj.weight[0, 0] += 1
+    assert digest(another) != before
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 

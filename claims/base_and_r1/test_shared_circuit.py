@@ -46,6 +46,7 @@ def test_the_base_no_longer_says_yes(
     heads, _, _ = lab.a_prev
     asked = measured.Asked(reference_lab)
     rows = reference_lab.observed.rows(reference_lab.observed.test, "correct")
+    wrong = reference_lab.observed.rows(reference_lab.observed.test, "target_edited")
     before = asked.says_yes(rows)
     if not heads or not before.mean() >= AT_LEAST:
         raise PreconditionUnmet(
@@ -60,7 +61,11 @@ def test_the_base_no_longer_says_yes(
             len(rows),
             by_problem=measured.parts(reference_lab.observed.problem[rows], before - after),
             selected=measured.head_names(heads),
-            details={"P(yes) before": float(before.mean()), "P(yes) after": float(after.mean())},
+            details={
+                "P(yes) before": float(before.mean()),
+                "P(yes) after": float(after.mean()),
+                "P(yes) of wrong attempts": [float(asked.says_yes(wrong, without=off).mean()) for off in ((), heads)],
+            },
         )
     )
 
