@@ -1,6 +1,7 @@
 """The trainings themselves, on a model a tenth of the size for a few steps: seeded, resumable, rewarded as stated."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
-from fixtures.organisms.training import base, clock, pipeline, r1
+from fixtures.organisms.training import base, card, clock, pipeline, r1
 from fixtures.organisms.training.optimizer import muon_and_adamw
 from fixtures.organisms.training.reward import FORMAT, RIGHT, equation_reward, format_reward
 from fixtures.organisms.training.tokenizer import build_tokenizer
@@ -216,6 +217,31 @@ def test_base_keeps_no_models(tmp_path):
 def test_r1_needs_its_base(tmp_path):
     with pytest.raises(MechinterpError, match=r"run `python -m fixtures\.organisms\.training base --seed 9"):
         pipeline.train("r1", tmp_path, seed=9)
+
+
+def test_cards_say_what_was_measured(tmp_path):
+    """Every figure of the table in its row and column, the wordings trained and unseen, and no place left unfilled."""
+    for name in ("base", "r1"):
+        Qwen2ForCausalLM(untrained.config()).save_pretrained(tmp_path / name)
+    table = {key: i if key in card._COUNTS else i / 100 for i, (key, *_) in enumerate(card.ROWS)}
+    facts = {
+        (name, seed): {
+            "recipe": "as written", "minutes": 3.2, "hardware": "1 CPU thread",
+            "table": table | {"moved": {"all weights": (0.99, 0.125)}},
+        }
+        for seed in (0, 1) for name in ("base", "r1")
+    }  # fmt: skip
+    card.write_cards(tmp_path, facts)
+    base_card, r1_card = ((tmp_path / name / "README.md").read_text() for name in ("base", "r1"))
+    for i, (key, words, bar) in enumerate(card.ROWS):
+        cell = card._cell(key, table[key])
+        assert f"| {words} |{f' {cell} |' * 4} {bar} |" in base_card
+        assert str(i) in cell.replace(".", "").replace("%", "")
+    assert "`rounds`, `replaced`; and these are in no document, and measured as unseen: `bare`" in " ".join(
+        base_card.split()
+    )
+    assert "0.990000, 12.50%" in r1_card
+    assert not re.search(r"\{\w+\}", base_card + r1_card)
 
 
 def test_command_line_ends_in_one_line(tmp_path):
