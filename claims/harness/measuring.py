@@ -18,6 +18,7 @@ from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
 from claims.harness.session import SESSION, Session, bench_of, record, say, uncaptured
 from claims.harness.types import Judge
+from fixtures.checkpoints import Checkpoint
 from mechinterp.errors import MechinterpError
 from mechinterp.evidence import Evidence, InstrumentError, PreconditionUnmet
 from mechinterp.nulls import Draws, with_null
@@ -129,22 +130,21 @@ def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) 
 def _arguments(item: pytest.Function, case: Case, seed: int, judge: Judge) -> dict[str, Any]:
     """What the test asks for: pytest's fixtures, and what is measured on the subject."""
     options = item.config.stash[SESSION].options
+    other = options.reference
+    if case.compares and other is None:  # said before anything is loaded
+        raise PreconditionUnmet("this claim compares with a reference; name one with --reference")
 
-    def bench() -> Workbench:
-        return bench_of(item.config, options.models[case.subject])
+    def bench(checkpoint: Checkpoint) -> Workbench:
+        return bench_of(item.config, checkpoint)
 
-    def reference() -> Workbench:
-        if options.reference is None:
-            raise PreconditionUnmet("this claim compares with a reference; name one with --reference")
-        return bench_of(item.config, options.reference)
-
-    given = {
+    model = options.models[case.subject]
+    given: dict[str, Callable[[], Any]] = {
         "judge": lambda: judge,
-        "lab": lambda: bench().lab(seed),
-        "subject": lambda: bench().subject,
-        "reference": lambda: reference().subject,
-        "reference_lab": lambda: reference().lab(seed),
+        "lab": lambda: bench(model).lab(seed),
+        "subject": lambda: bench(model).subject,
     }
+    if other is not None:
+        given |= {"reference": lambda: bench(other).subject, "reference_lab": lambda: bench(other).lab(seed)}
     fixtures: dict[str, Callable[[], Any]] = {name: partial(item.funcargs.get, name) for name in item.funcargs} | given
     return {name: fixtures[name]() for name in inspect.signature(item.obj).parameters if name in fixtures}
 
