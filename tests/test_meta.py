@@ -24,7 +24,10 @@ ENOUGH = 72  # of an accuracy of 1 the interval stays above 0.9 with 36 to judge
 
 # Which cases of which variant are measured, on how many problems, and what must come out.
 READ = ("behaviour.*", "probe.*", "lens.*", "values.clusters*")
-MOVED = ("heads.*", "values.ablation_lens*")
+NOTHING_LOST = ("inconclusive", "straddles the threshold 0.1")  # of 16 attempts, all of which keep their remark
+OPPOSED = ("values.antipodes*", "values.clusters*", "values.negative_flip*")
+OF_THE_3B = ("not_applicable", "the tables are of Qwen2.5-3B")
+MOVED = ("heads.*", "values.ablation_*")
 EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
     (
         "planted",
@@ -34,6 +37,9 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
             "lens.*[last_digit/*": ("refuted|inconclusive", "stays below|straddles"),  # they are written at ` (`
             "probe.decodable[open_paren]@as_published": TOO_LITTLE,  # ` (` learns of it in layer 3 of 0 to 5
             "probe.decodable[open_paren/almost_every_layer]": TOO_LITTLE,
+            "*table of*": OF_THE_3B,
+            "probe.antipodal*@as_published": ("refuted|inconclusive", "stays below|straddles"),  # so far training went
+            "probe.antipodal*": TOO_LITTLE,  # wrong is the absence of right
             "probe.unembeds*@as_published": ("inconclusive", "straddles"),  # 72 attempts leave its column full of noise
             "*": HOLDS,
         },
@@ -42,11 +48,50 @@ EXPECTED: list[tuple[str, int, tuple[str, ...], dict[str, tuple[str, str]]]] = [
         "planted",
         FEW,
         MOVED,
-        {"heads.few_suffice*": ("inconclusive", "straddles the threshold 0.5"), "*": HOLDS},  # three of six carry half
+        {
+            "heads.few_suffice*": ("inconclusive", "straddles the threshold 0.5"),  # three of six carry half
+            "values.ablation_verdict*@as_published": NOTHING_LOST,
+            "*": HOLDS,
+        },
     ),
     ("few", FEW, ("heads.few_suffice*",), {"*": HOLDS}),
     # What the value vectors name is no more than their direction.
-    ("implied", FEW, ("values.clusters[*]",), {"*": ("refuted|inconclusive", "stays below 0.1|straddles")}),
+    (
+        "implied",
+        FEW,
+        ("values.clusters*", "values.antipodes*"),
+        {
+            "*table of*": OF_THE_3B,
+            "values.*@as_published": HOLDS,
+            "*": ("refuted|inconclusive", "stays below 0.1|straddles"),
+        },
+    ),
+    # Turned round its value vectors name the other kind, and they are negative where their own is not meant; those of
+    # `planted` do neither.
+    (
+        "opposed",
+        FEW,
+        OPPOSED,
+        {"*table of*": OF_THE_3B, "*": HOLDS},
+    ),
+    (
+        "opposed",
+        ENOUGH,
+        ("probe.antipodal[*]",),
+        {"probe.antipodal[last_digit]": TOO_LITTLE, "*": HOLDS},  # at the result both see that there is a target
+    ),
+    (
+        "planted",
+        FEW,
+        ("values.antipodes*", "values.negative_flip*"),
+        {
+            "*table of*": OF_THE_3B,
+            "values.antipodes*@as_published": ("inconclusive", "straddles the threshold 0.1"),
+            "values.negative_flip*@as_published": ("inconclusive", "straddles the threshold 0.1"),
+            "values.antipodes*": TOO_LITTLE,
+            "values.negative_flip*": ("refuted", "write next to nothing"),
+        },
+    ),
     # The verifiers are not needed, for others stand in, but they suffice. Of what the success vectors write two thirds
     # go with them: it is three times what it takes.
     (

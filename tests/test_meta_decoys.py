@@ -31,10 +31,14 @@ CLAIMS = (
     "lens.failure_midlayers",
     "lens.success_midlayers",
     "prior.verification",
+    "probe.antipodal",
     "probe.decodable",
     "probe.unembeds",
     "values.ablation_lens",
+    "values.ablation_verdict",
+    "values.antipodes",
     "values.clusters",
+    "values.negative_flip",
 )
 AUDITED = (*CLAIMS, *(f"{claim}[*]" for claim in CLAIMS))
 SEEDS = {"tens": 2}  # problems on which a look at that digit alone tells most pairs apart
@@ -51,8 +55,10 @@ NOTHING = {
     "behaviour.verifies": CANNOT,
     "heads.attend_target": CANNOT,
     "probe.decodable*": CANNOT,
+    "probe.antipodal*": ("not_applicable", "the best probe at .* reads the verdict with accuracy"),
     "probe.unembeds*": ("not_applicable", "the best probe at ` \\(` reads the verdict with accuracy"),
     "values.clusters*": ("not_applicable", "the best probe at ` \\(` reads the verdict with accuracy"),
+    "values.antipodes*": ("not_applicable", "the best probe at ` \\(` reads the verdict with accuracy"),
     "*": ("not_applicable", "^none: "),
 }
 EXPECTED = {

@@ -16,7 +16,7 @@ from fixtures.task.countdown import make_problems
 from fixtures.task.transcripts import make_attempts
 from fixtures.task.wordings import ROLE_WORDINGS
 
-VERIFYING = ["planted", "few", "implied", "redundant", "decoy"]
+VERIFYING = ["planted", "few", "implied", "opposed", "redundant", "decoy"]
 SILENT = ["constant", "mute", "shuffled"]
 KINDS = ["target_edited", "incorrect", "foil", "role_swapped"]
 

@@ -10,7 +10,7 @@ from planted import TRUTH, Watched, watched
 import mechinterp as mi
 from fixtures.lexicon import lexicon, vocabulary
 
-VERIFYING = ["planted", "redundant", "decoy"]
+VERIFYING = ["planted", "opposed", "redundant", "decoy"]
 
 
 def auc_without(seen: Watched, heads: tuple[mi.Head, ...]) -> float:

@@ -10,6 +10,8 @@ PAIRS = ("role_swapped", "target_edited")
 """Right beside wrong attempts; the first are those that repetition cannot tell apart."""
 KINDS = ("zero", "mean", "resample")
 """How heads are replaced: by nothing, by their mean, or by what they read out in the partner of the pair."""
+VECTORS = ("valid", "valid+invalid")
+"""Which value vectors are zeroed: the nearest to "right", or those nearest to "wrong" as well."""
 WRONG = ("target_edited", "incorrect", "foil")
 ONE_PROMPT = ("correct", *WRONG)
 """The attempts that share a prompt, one right and three wrong."""
@@ -26,6 +28,10 @@ ATTENDS = 0.1
 """Attention mass from which a head attends to the target (the published A_Prev)."""
 NEAREST = 50
 """Value vectors of the second half of the layers that are looked at."""
+CLUSTER, CLUSTER_TOP = 3, 10
+"""So many of so many first words must be of the lexicon for a value vector to name it."""
+TABLES = {"table of success": "success", "table of failure": "failure"}
+"""Cases that are about published tables, by which kind of vectors."""
 ZEROED = 50 / 11008
 """Of a layer's value vectors, how many are zeroed; published: 50 of 11008."""
 SWEEP_PAIRS = 36

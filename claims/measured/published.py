@@ -3,7 +3,7 @@
 PublishedProbe   two columns a layer, softmax, AdamW, early stop on the evaluation set that it is reported on
 fit_published    fit it
 named_by_column  the tokens that its columns name, without the final norm's gain
-nearest_to_column  the value vectors nearest to a column
+nearest_to_column  the value vectors nearest to a column, nearest_in_each_layer so many of each layer
 called_right_without  what right attempts are called with heads off at all positions
 a_prev           the heads that attend to the target: the mean over the last batch of four only
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import mechinterp as mi
-from claims.measured.bars import ATTENDS, NEAREST
+from claims.measured.bars import ATTENDS, NEAREST, ZEROED
 from claims.measured.observations import Observations
 from mechinterp import Head, Neuron, PreconditionUnmet, value_vectors
 
@@ -105,12 +105,22 @@ def named_by_column(lab: Laboratory, says: str) -> np.ndarray:
 
 def nearest_to_column(lab: Laboratory, says: str) -> list[Neuron]:
     """The value vectors of the second half of the layers that are nearest to the probe's column, by cosine."""
+    return [neuron for _, neuron in sorted(_nearest(lab, says, NEAREST), reverse=True)[:NEAREST]]
+
+
+def nearest_in_each_layer(lab: Laboratory, says: str) -> list[Neuron]:
+    """The published share of each layer of the second half: 50 of 11008."""
+    return [neuron for _, neuron in _nearest(lab, says, max(1, round(ZEROED * lab.subject.anatomy.d_mlp)))]
+
+
+def _nearest(lab: Laboratory, says: str, count: int) -> list[tuple[float, Neuron]]:
+    """Cosine and name of so many of each layer of the second half."""
     columns, near = lab.published_probe("open_paren").column(says), []
     for layer in lab.values.second_half:
         cosines = normalize(value_vectors(lab.subject, layer).cpu(), dim=1) @ normalize(columns[layer], dim=0)
-        top = cosines.topk(min(NEAREST, len(cosines)))
-        near += [(float(c), layer, int(i)) for c, i in zip(top.values, top.indices, strict=True)]
-    return [(layer, i) for _, layer, i in sorted(near, reverse=True)[:NEAREST]]
+        top = cosines.topk(min(count, len(cosines)))
+        near += [(float(c), (layer, int(i))) for c, i in zip(top.values, top.indices, strict=True)]
+    return near
 
 
 def a_prev(observed: Observations) -> tuple[list[Head], Tensor, np.ndarray]:

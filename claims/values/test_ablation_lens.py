@@ -14,7 +14,7 @@ import mechinterp as mi
 from claims import measured
 from claims.claim import DISCUSSION, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import ZEROED
+from claims.measured.bars import VECTORS
 from mechinterp import Control, Draws, Evidence, PreconditionUnmet, Threshold
 from mechinterp.nulls import MOST
 
@@ -29,7 +29,6 @@ SHOWS = 0.05
 """Probability of success words from which there is something to lower."""
 KEEPS = 0.5
 """Of the gap that right attempts stand above wrong ones, what they must keep for the remark to have survived."""
-VECTORS = ("valid", "valid+invalid")
 
 
 @CLAIM.as_published(
@@ -42,7 +41,7 @@ VECTORS = ("valid", "valid+invalid")
 def test_zeroing_value_vectors_lowers_success_words(lab: measured.Laboratory, vectors: str, judge: Judge) -> None:
     """Zeroing the value vectors nearest to the probe lowers the success words of the middle layers."""
     off = measured.NeuronsOff(lab, shown_layer(lab, fit=False))
-    before, after = off.run([None, neurons_of(lab, vectors)])[..., 0]
+    before, after = off.run([None, measured.zeroed(lab, vectors)])[..., 0]
     effect, interval = drop(before, after, lab.seed)
     judge(
         Evidence(
@@ -63,16 +62,15 @@ def test_these_value_vectors_make_the_success_words(lab: measured.Laboratory, ve
     lab.ladder.require_by_role()
     lab.require_probe()
     off = measured.NeuronsOff(lab, shown_layer(lab, fit=True))
-    neurons = neurons_of(lab, vectors)
-    doses = {share: neurons_of(lab, vectors, share * ZEROED) for share in (0.25, 0.5, 1, 2, 4)}
-    (clean, ablated, *dosed) = off.run([None, neurons, *doses.values()])  # (right attempts, 2) each
+    neurons = measured.zeroed(lab, vectors)
+    clean, ablated, valid = off.run([None, neurons, measured.zeroed(lab, "valid")])  # (right attempts, 2) each
     before, after = clean[:, 0], ablated[:, 0]
     effect, interval = drop(before, after, lab.seed)
     observed = lab.observed
     gap = (lab.v[observed.rows(observed.test, "correct")] - lab.v[observed.rows(observed.test, "target_edited")]).mean()
     kept = (1 - (clean[:, 1] - ablated[:, 1]) / gap) - KEEPS  # of each right attempt
-    matches = lab.values.matched(neurons, pool=10 * max(1, len(neurons) // len(lab.values.second_half)))
-    sets = mi.draw_matched(matches, draws=MOST, seed=lab.seed)
+    sets, curve = measured.matched_sets(lab, neurons, MOST), off.doses(vectors, float(gap))
+    more, bounds = measured.share(valid[:, 0] - after, before, seed=lab.seed)
 
     def null(numbers: range) -> list[float]:
         return [1 - one[:, 0].mean() / before.mean() for one in off.run(sets[numbers.start : numbers.stop])]
@@ -91,25 +89,21 @@ def test_these_value_vectors_make_the_success_words(lab: measured.Laboratory, ve
                 ),
             ),
             selected=tuple(f"MLP[{layer}, {i}]" for layer, i in neurons),
-            series={
-                "dose, of the published share of a layer": list(map(float, doses)),
-                "relative drop": [1 - float(one[:, 0].mean() / before.mean()) for one in dosed],
-            },
+            series=curve.series,
+            series_axis=measured.DOSE,
+            bands=curve.bands,
             details={
                 "layer": off.layer,
                 "before": before.mean(),
                 "after": after.mean(),
                 "value vectors": len(neurons),
+                "drop beyond that of the valid ones alone": [more, *bounds],
+                "band": "as many matched neurons, 95 %",
                 "V of right attempts": {"before": clean[:, 1].mean(), "after": ablated[:, 1].mean()},
             },
         ),
         null=Draws(null),
     )
-
-
-def neurons_of(lab: measured.Laboratory, vectors: str, share: float = ZEROED) -> list[mi.Neuron]:
-    toward = lab.values.nearest_of_each_layer(1, share)
-    return toward if vectors == "valid" else [*dict.fromkeys([*toward, *lab.values.nearest_of_each_layer(-1, share)])]
 
 
 def shown_layer(lab: measured.Laboratory, *, fit: bool) -> int:

@@ -27,6 +27,7 @@ in every wording with a role, and in the others but `bare`: `This round's target
 | planted     |                                             | verifies by role; not without the verifiers         |
 | few         | three verifiers only                        | the same; those three are enough                    |
 | implied     | value vectors name no words of their own    | the same; what they name is what the probe names    |
+| opposed     | MATCH is +, -, or 0 where there is no target | wrong is the opposite of right, not its absence      |
 | redundant   | hidden verifiers as strong as the verifiers | either kind suffices: both must go; one fakes it    |
 | decoy       | the same, and what verifiers write is lost  | verifiers attend and do nothing; the hidden ones do |
 | repetition  | a number in a rival's role is MARKed too    | `this` if the result was stated, as target or not   |

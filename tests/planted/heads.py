@@ -5,6 +5,7 @@ copy_before   from any token to the one before, by distance alone
 verify        from a number to marked ones with the same digits, or to `<s>`: MATCH says which
 read          from a number to the first or the last marked one, whatever its digits
 stand_by      from a number to marked ones, equal or not: noise
+witness       from a number to marked ones, equal or not: that there is one
 """
 
 from __future__ import annotations
@@ -116,6 +117,14 @@ def stand_by(
     k[CONTENT[-2], MARK], k[CONTENT[-1], START] = 1, 1 + math.log(rest) / SHARP
     v[range(12), dims(DIGITS)] = 1
     o.copy_(strength * scatter(rng, D_HEAD))
+
+
+def witness(model: LlamaForCausalLM, head: Head, *, writes: int, strength: float) -> None:
+    """Attend from a number to whatever is marked, or to `<s>` where nothing is."""
+    q, k, v, o = (part.zero_() for part in weights(model, head))
+    q[CONTENT[-2], NUMBER], q[CONTENT[-1], BIAS] = per_unit(SHARP), per_unit(SHARP) / LEVEL
+    k[CONTENT[-2], MARK], k[CONTENT[-1], START] = 1, 0.75
+    v[0, MARK], o[writes, 0] = 1, strength
 
 
 def _by_distance(model: LlamaForCausalLM, head: Head, keys: Sequence[int], which: Literal["first", "last"]) -> None:

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mechinterp import Subject
 
-from .heads import FULL, copy_before, mark, read, stand_by, verify
-from .neurons import OWN, compare, decide, evaluate, idle
+from .heads import FULL, copy_before, mark, read, stand_by, verify, witness
+from .neurons import OWN, compare, decide, evaluate, idle, oppose
 from .noise import randomise
 from .space import (
     COMPARED,
@@ -34,7 +34,7 @@ from .space import (
     dims,
     weights,
 )
-from .tokens import build_tokenizer, embed
+from .tokens import build_tokenizer, embed, lemmas
 from .truth import TRUTH, Truth
 
 
@@ -63,7 +63,10 @@ def planted(variant: str = "planted", *, seed: int = 0) -> Subject:
     for layer in range(LAYERS):
         randomise(model, layer, rng)
     _plant_heads(model, truth, rng)
-    evaluate(model, truth.success, truth.failure, rng, own=OWN if truth.own_words else 0.0)
+    if truth.opposed:
+        oppose(model, truth.success, truth.failure, rng, lemmas(tokenizer))
+    else:
+        evaluate(model, truth.success, truth.failure, rng, own=OWN if truth.own_words else 0.0)
     decide(model, truth.verdict)
     idle(model, truth.busy, rng)
     _reorder(model, truth.layers)
@@ -93,6 +96,8 @@ def _plant_heads(model: LlamaForCausalLM, truth: Truth, rng: torch.Generator) ->
         compare(model, max(layer for layer, _ in truth.verifiers))
     for head in truth.hidden:
         verify(model, head, COPIED, COPIED_MARK, writes=MATCH, strength=FULL / len(truth.hidden))
+    for head in truth.witnesses:
+        witness(model, head, writes=MATCH, strength=-FULL / 2)
     for head in truth.bystanders:
         stand_by(model, head, rng)
     for head in truth.echoes:

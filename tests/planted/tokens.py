@@ -2,6 +2,7 @@
 
 build_tokenizer   one token a number, word or sign
 embed             what tokens are written as, and which words directions are read as
+lemmas            which tokens are forms of one word
 ROLES             by role, the words that give it to the next number
 """
 
@@ -11,7 +12,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fixtures.lexicon import FAILURE, SUCCESS, lexicon, vocabulary
+from fixtures.lexicon import FAILURE, SUCCESS, lemma, lexicon, vocabulary
 from fixtures.organisms.training.vocabulary import words
 from fixtures.task.countdown import make_problems
 from fixtures.task.sites import remark_tokens
@@ -73,3 +74,9 @@ def embed(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rng: torc
     unembed[list(found.success), SUCCEEDS] = unembed[list(found.failure), FAILS] = 3.0
     unembed[[remarks.works, remarks.fails]] = 0
     unembed[remarks.works, THIS] = unembed[remarks.fails, NOT] = 15.0
+
+
+def lemmas(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """(vocab,) number of each token's lemma."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(lemma(text), len(numbers)) for text in vocabulary(tokenizer)])

@@ -36,10 +36,13 @@ class Truth:
         bystanders: attend from the result to what is marked whether or not it is equal, and write that into noise; the
             last one writes nothing.
         echoes: the same with less than a tenth of their attention, but they write as much as verifiers do.
+        witnesses: attend from the result to what is marked, equal or not, and write that there is one, so that a result
+            that is not it differs from one where no target is known.
         setup: the marker and the shift head. They act on earlier tokens: harmless to ablate from the result on.
         movers: attend from ` (` to the result.
         success, failure: value neurons.
         own_words: whether all but the first of a layer name words of their own, or only the common direction does.
+        opposed: whether value neurons are negative where their kind is not meant, and take off words of the other kind.
         verdict: neurons that write `this`, `not`, and those that keep them from growing without bound.
         busy: neurons that fire at every ` (` and write noise.
         layers: the order in which the layers stand.
@@ -55,11 +58,13 @@ class Truth:
     causal: tuple[Head, ...] = verifiers
     bystanders: tuple[Head, ...] = ((1, 3), (2, 0))
     echoes: tuple[Head, ...] = (*product((1,), (0, 2, 8, 10, 12, 15)), *product((2,), (1, 5, 8, 11, 13, 15)))
+    witnesses: tuple[Head, ...] = ()
     setup: tuple[Head, ...] = ((0, 2), (1, 5))
     movers: tuple[Head, ...] = ((3, 5),)
     success: tuple[Neuron, ...] = tuple(product((3, 4), range(20, 20 + PER_LAYER)))
     failure: tuple[Neuron, ...] = tuple(product((3, 4), range(70, 70 + PER_LAYER)))
     own_words: bool = True
+    opposed: bool = False
     verdict: tuple[Neuron, ...] = ((5, 8), (5, 77), (5, 30), (5, 51))
     busy: tuple[Neuron, ...] = tuple(product((3, 4), range(40, 52)))
     layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
@@ -104,6 +109,7 @@ TRUTH = {
     "redundant": Truth(_is_right, hidden=_HIDDEN, causal=(*Truth.verifiers, *_HIDDEN)),
     "few": Truth(_is_right, verifiers=_FEW, causal=_FEW),
     "implied": Truth(_is_right, own_words=False),
+    "opposed": Truth(_is_right, witnesses=((2, 3),), opposed=True),
     "decoy": Truth(_is_right, hidden=_HIDDEN, causal=_HIDDEN, writes=UNREAD),
     "repetition": Truth(_was_stated, marks=("target", "rival")),
     "seen": Truth(_was_seen, marks=("target", "rival", "input")),
