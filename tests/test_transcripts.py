@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.task.countdown import Expression, Problem, make_problems, solutions
-from fixtures.task.transcripts import complete, make_transcripts, opening, remark, write_transcript
+from fixtures.task.transcript import untold
+from fixtures.task.transcripts import complete, make_attempts, make_transcripts, opening, remark, write_transcript
 from mechinterp.errors import MechinterpError
 
 law = settings(deadline=None, derandomize=True, max_examples=25)
@@ -183,3 +184,14 @@ def test_what_is_no_transcript_is_refused():
     with pytest.raises(MechinterpError, match=re.escape("failed=(3, 1)")):
         make_transcripts([problem], seed=0, failed=(3, 1))
     assert complete(correct).startswith(correct.text)
+
+
+def test_untold_texts_state_no_target():
+    """The same attempts without a target: nothing in the text before the result equals it."""
+    for transcript in make_attempts(make_problems(6, seed=2, size=3, foils=True), seed=2, kinds=["correct"]):
+        bare = untold(transcript)
+        assert bare.attempts == transcript.attempts
+        assert bare.text[slice(*bare.attempt)] == transcript.text[slice(*transcript.attempt)]
+        assert bare.text[slice(*bare.result)] == str(transcript.value)
+        assert bare.target_mentions == ()
+        assert str(transcript.target) not in bare.text[: bare.result[0]].split()

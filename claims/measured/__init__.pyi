@@ -22,6 +22,7 @@ from .repeats import Repeats
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
 from .rungs import Ladder, by_kind
 from .shared_circuit import SharedCircuit, require_counterparts, same_within
+from .untold import Opposites
 from .value_vectors import ValueVectors
 from .vector_tables import table_overlap
 
@@ -38,6 +39,7 @@ __all__ = [
     "Naming",
     "NeuronsOff",
     "Observations",
+    "Opposites",
     "Prior",
     "Probing",
     "PublishedProbe",

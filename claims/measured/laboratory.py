@@ -157,14 +157,16 @@ class Laboratory:
             self.published_probes[name] = published.fit_published(self.observed, name, self.says_this, seed=self.seed)
         return self.published_probes[name]
 
-    def require_probe(self) -> None:
-        """Raise PreconditionUnmet unless the probe that points at tokens and value vectors reads the verdict."""
-        probing = self.probing["open_paren"]
+    def require_probe(self, site: str = "open_paren", least: float = PROBE_READS) -> None:
+        """Raise PreconditionUnmet unless the probe, by default that which points at tokens and value vectors, reads the
+        verdict with an accuracy of `least`, and what it reads is neither repetition nor a digit.
+        """
+        probing, where = self.probing[site], {"open_paren": "` (`", "last_digit": "the last digit"}[site]
         best = int(probing.loss.argmin())
         reads = float(probing.accuracy(probing.scores)[:, best].mean())
-        if not reads >= PROBE_READS:
+        if not reads >= least:
             raise mi.PreconditionUnmet(
-                f"the best probe at ` (` reads the verdict with accuracy {reads:.2f}; {PROBE_READS} is needed"
+                f"the best probe at {where} reads the verdict with accuracy {reads:.2f}; {least} is needed"
             )
         apart = {
             "role-swapped pairs": probing.role_swapped(probing.scores),
@@ -175,7 +177,7 @@ class Laboratory:
         found = {name: float(accuracy[:, best].mean()) for name, accuracy in apart.items() if len(accuracy)}
         if short := ", ".join(f"{name} {value:.2f}" for name, value in found.items() if not value >= PROBE_READS):
             raise mi.PreconditionUnmet(
-                f"what the best probe at ` (` reads is repetition or a digit, not the verdict: {short}; "
+                f"what the best probe at {where} reads is repetition or a digit, not the verdict: {short}; "
                 f"{PROBE_READS} is needed of each"
             )
 
