@@ -1,6 +1,8 @@
 """A run's findings, on disk from the moment each is made.
 
 open_run  makes the folder of a run
+reopen    goes on with the run in a folder
+torn      the report of a run that was killed: what it had found, and not_run for the rest
 Run       records findings as they come and writes the report at the end
 write_pages  a report for readers
 recover   the findings of a run that was killed
@@ -27,13 +29,24 @@ from reports.ladder import Ladder
 from reports.markdown import render
 from reports.outcome import outcome
 from reports.provenance import environment
-from reports.schema import Environment, FileFacts, Report, ReportError, Settings, SubjectFacts, first_problem, to_json
+from reports.schema import (
+    Environment,
+    FileFacts,
+    Report,
+    ReportError,
+    Settings,
+    SubjectFacts,
+    first_problem,
+    read_report,
+    to_json,
+)
 from reports.text import file_name, plain
 
-__all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover", "write_pages"]
+__all__ = ["REPORT_DIR", "Run", "open_run", "outcome", "recover", "reopen", "torn", "write_pages"]
 
 REPORT_DIR = Path(__file__).resolve().parent
 FINDINGS, REPORT, COMPARISON = "findings.jsonl", "report.json", "comparison.json"
+BEGUN = "begun.json"
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
 
@@ -53,6 +66,28 @@ def open_run(report_dir: Path | str = REPORT_DIR, model: str = "", now: datetime
     except (OSError, ValueError) as error:
         raise _unwritable(Path(report_dir), error) from error
     return Run(directory, now)
+
+
+def reopen(run_dir: Path | str, created: datetime, findings: Sequence[Finding]) -> Run:
+    """The run in a folder, which goes on with these findings."""
+    run = Run(Path(run_dir), created)
+    run.findings = list(findings)
+    try:
+        write_whole(run.directory / FINDINGS, "".join(to_json(finding) + "\n" for finding in findings))
+    except OSError as error:
+        raise _unwritable(run.directory, error) from error
+    return run
+
+
+def torn(run_dir: Path | str) -> Report:
+    """The report of a run that did not end: what it had found, in the order of the suite, and not_run for the rest.
+
+    Raises:
+        ReportError: the folder holds no run, or one of a version that did not write down what it was to be.
+    """
+    begun = read_report(Path(run_dir) / BEGUN)
+    found = {finding.label: finding for finding in recover(run_dir)}
+    return begun.model_copy(update={"findings": [found.get(each.label, each) for each in begun.findings]})
 
 
 def recover(run_dir: Path | str) -> list[Finding]:
@@ -80,6 +115,15 @@ class Run:
         self.created = created
         self.findings: list[Finding] = []
         self.comparison: Comparison | None = None
+        self.begun: Report | None = None
+
+    def begin(self, planned: Report) -> None:
+        """Write down what the run is to be, every finding not_run, so that it can be told if it is killed."""
+        self.begun = planned
+        try:
+            write_whole(self.directory / BEGUN, to_json(planned, indent=2) + "\n")
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
 
     def record(self, finding: Finding) -> None:
         """Keep the finding, on disk before this returns: a run that is killed later loses nothing."""

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from reports import changes, terminal
 from reports.baseline import accept, baseline_of
-from reports.collector import PAGE, REPORT, write_pages
+from reports.collector import BEGUN, PAGE, REPORT, torn, write_pages
 from reports.comparison import compare
 from reports.figures import Picture
 from reports.files import write_whole
@@ -126,8 +126,11 @@ def render_reports(given: Namespace) -> int:
 
 
 def _read(path: Path) -> Report:
-    """The report in a file, or in the folder of a run."""
-    return read_report(path / REPORT if path.is_dir() else path)
+    """The report in a file, or in the folder of a run; of a run that was killed, what it had found."""
+    if not path.is_dir():
+        return read_report(path)
+    killed = (path / BEGUN).exists() and not (path / REPORT).exists()
+    return torn(path) if killed else read_report(path / REPORT)
 
 
 def _write(path: Path, text: str) -> None:

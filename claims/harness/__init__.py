@@ -5,6 +5,7 @@ one_process    no workers: the claims on a subject share what was measured on it
 collection     which tests are claims, and in which order they run
 cases          which finding a test is to give
 start          what would end a run is found out before its first claim
+resume         what a run is to be stands on disk; a killed one can be gone on with
 session        what a run knows: the cases to come, the findings made, the reports
 workbench      the checkpoint under test and its laboratories
 subject_facts  what a report says of the checkpoint

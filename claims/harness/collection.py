@@ -12,10 +12,9 @@ from collections.abc import Iterable
 import pytest
 
 from claims.harness.cases import Case, case_of, protocol_of, variants
-from claims.harness.options import refusing
-from claims.harness.session import SESSION, cache_folder, uncaptured
+from claims.harness.resume import begin
+from claims.harness.session import SESSION, cache_folder, command_of, uncaptured
 from claims.harness.start import check
-from reports.collector import open_run
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -69,9 +68,9 @@ def arrange(collected: pytest.Session) -> None:
     with uncaptured(config):
         check(session.options, subjects)
     session.folder = cache_folder(config)
-    with refusing("--report-dir: "):
-        session.runs = {name: open_run(session.options.report_dir, name) for name in subjects}
     session.cases = {case.key: case for case in sorted(cases.values(), key=lambda case: case.place)}
+    with uncaptured(config):
+        begin(session, subjects, command_of(config), [item.path for item in cases])
 
 
 def _refuse_twins(cases: Iterable[Case]) -> None:

@@ -8,7 +8,6 @@ summarise   print the table
 
 from __future__ import annotations
 
-import shlex
 from hashlib import sha256
 from io import StringIO
 from typing import Any
@@ -19,19 +18,18 @@ from rich.console import Console
 from claims.harness.cases import case_of, facts_about
 from claims.harness.measuring import LONGEST
 from claims.harness.options import CHOSEN
+from claims.harness.resume import UNREACHED
 from claims.harness.session import SESSION, Session, record
 from claims.harness.subject_facts import bare_facts
 from fixtures.checkpoints import Checkpoint
 from mechinterp.visible import visible
 from reports import changes
-from reports.collector import outcome
+from reports.collector import Run, outcome
 from reports.finding import finding_without
 from reports.ladder import Ladder
-from reports.schema import FileFacts, ReportError, Settings, SubjectFacts
+from reports.schema import FileFacts, ReportError, SubjectFacts
 from reports.terminal import render
 from reports.text import plain, short
-
-UNREACHED = "the run ended before this claim"
 
 
 def unreached(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
@@ -65,7 +63,7 @@ def finish(pytest_session: pytest.Session) -> None:
             facts = facts_about(case, session.options)
             record(config, case, finding_without("not_run", reason, case.protocol.threshold, **facts))
     for name in session.runs:
-        _write(session, name, shlex.join(["pytest", *map(str, config.invocation_params.args)]))
+        _write(session, name)
     code = _exit_status(session)
     if pytest_session.exitstatus == 0:
         pytest_session.exitstatus = 1 if session.unwritten else code
@@ -82,7 +80,7 @@ def summarise(terminal: pytest.TerminalReporter) -> None:
         console = Console(
             file=text, width=terminal._tw.fullwidth, force_terminal=terminal.hasmarkup, highlight=False
         )  # fmt: skip
-        ladder = _ladder(session, session.options.models[name])
+        ladder = _ladder(session, run, session.options.models[name])
         verbose = config.getoption("verbose") > 0
         render(run.findings, console, ladder, verbose, expected=session.options.baseline is None)
         if run.comparison is not None:
@@ -99,21 +97,21 @@ def _exit_status(session: Session) -> int:
     return 0 if all(kept) else 1
 
 
-def _write(session: Session, name: str, command: str) -> None:
+def _write(session: Session, name: str) -> None:
     options, run = session.options, session.runs[name]
     places = {key: place for place, key in enumerate(session.cases)}
     run.findings.sort(key=lambda finding: places[finding.subject, finding.label])
     try:
         run.finish(
-            command=command,
-            subject=_facts(session, options.models[name]),
+            command=run.begun.command if run.begun else "",
+            subject=_facts(session, run, options.models[name]),
             reference=_facts_of_reference(session),
             seeds=options.seeds,
             tiers=options.tiers,
-            ladder=_ladder(session, options.models[name]),
+            ladder=_ladder(session, run, options.models[name]),
             baseline=options.baseline,
             chosen=_chosen(session, name),
-            settings=Settings(n_problems=options.n_problems, device=options.device, dtype=options.dtype),
+            settings=run.begun.settings if run.begun else None,
         )
     except ReportError as error:
         session.unwritten[name] = plain(str(error))
@@ -124,16 +122,20 @@ def _chosen(session: Session, name: str) -> FileFacts | None:
     bench = session.benches.get(session.options.models[name])
     path = session.runs[name].directory / CHOSEN
     try:
-        if bench is None or not bench.keep_chosen(path):
+        gone_on_with = session.options.resume is not None and path.exists()
+        if not (bench is not None and bench.keep_chosen(path)) and not gone_on_with:
             return None
         return FileFacts(name=path.name, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
     except OSError as error:
         raise ReportError(f"cannot write {visible(str(path))!r}: {error.strerror}") from error
 
 
-def _facts(session: Session, checkpoint: Checkpoint) -> SubjectFacts:
+def _facts(session: Session, run: Run, checkpoint: Checkpoint) -> SubjectFacts:
+    """Of the loaded subject; where it was not loaded, what is known without, or since the run was begun."""
     bench = session.benches.get(checkpoint)
-    return bare_facts(checkpoint) if bench is None else bench.facts
+    if bench is not None and bench.facts.n_layers is not None:
+        return bench.facts
+    return run.begun.subject if run.begun else bare_facts(checkpoint)
 
 
 def _facts_of_reference(session: Session) -> SubjectFacts | None:
@@ -142,6 +144,7 @@ def _facts_of_reference(session: Session) -> SubjectFacts | None:
     return bench.facts if bench else None
 
 
-def _ladder(session: Session, checkpoint: Checkpoint) -> Ladder | None:
+def _ladder(session: Session, run: Run, checkpoint: Checkpoint) -> Ladder | None:
     bench = session.benches.get(checkpoint)
-    return bench.ladder if bench else None
+    known = run.begun.ladder if run.begun else None
+    return (bench.ladder if bench else None) or known

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import pytest
 
 from claims.harness.bar import bar
 from claims.harness.cases import Case, case_of, facts_about
+from claims.harness.resume import keep_facts
 from claims.harness.session import SESSION, Session, bench_of, record, say, uncaptured
 from claims.harness.types import Judge
 from fixtures.checkpoints import Checkpoint
@@ -25,7 +27,7 @@ from mechinterp.nulls import Draws, with_null
 from mechinterp.visible import visible
 from reports.comparison import against
 from reports.finding import Finding, finding_from, finding_without
-from reports.schema import Origin
+from reports.schema import Origin, ReportError
 from reports.seeds import over_seeds
 from reports.text import plain, short
 
@@ -52,6 +54,7 @@ def run(item: pytest.Function) -> bool | None:
         with uncaptured(item.config):
             record(item.config, case, _measured(item, case, problems))
             _climb(item.config, case)
+            _keep_facts(item.config, case)
     finding = session.findings[case.key]
     if (told := ("verdict", finding.verdict)) not in item.user_properties:
         item.user_properties.append(told)
@@ -96,6 +99,11 @@ def _climb(config: pytest.Config, case: Case) -> None:
             bench.climb()
     except Exception as error:  # it belongs to no claim: findings do not fail with it
         say(config, f"the ladder is not measured: {error}")
+
+
+def _keep_facts(config: pytest.Config, case: Case) -> None:
+    with suppress(ReportError):  # that the folder cannot be written is said where a finding is recorded
+        keep_facts(config.stash[SESSION], case)
 
 
 def _on_seed(item: pytest.Function, case: Case, seed: int, problems: list[str]) -> Finding:

@@ -54,6 +54,7 @@ class Options:
         report_dir: where `runs/` is written.
         keep: whether measurements are kept for later runs.
         frozen: the file of what another run chose, applied beside what is chosen anew.
+        resume: the folder of a run to go on with.
         baseline: the report that every run is compared with; its verdicts are then the expected ones.
     """
 
@@ -68,6 +69,7 @@ class Options:
     keep: bool
     baseline: Report | None
     frozen: Path | None
+    resume: Path | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -91,6 +93,8 @@ def add_options(parser: pytest.Parser) -> None:
         "is then that of the comparison (0: every finding is kept)")  # fmt: skip
     add("--frozen-from", metavar="REPORT", help="report.json of another run, whose heads and probes are applied to "
         "this subject beside those that are chosen anew: what moved is told from what vanished")  # fmt: skip
+    add("--resume", type=_folder, metavar="RUN", help="go on with a run that was killed: its folder; weights, "
+        "problems, seeds, settings and code must be the same")  # fmt: skip
     add("--no-cache", action="store_true", help="measure everything anew; by default what was measured on the same "
         "weights, data and code is read from .pytest_cache (at most 2 GiB; --cache-clear empties it)")  # fmt: skip
     add("--report-dir", type=_folder, default=REPORT_DIR, metavar="FOLDER", help="where runs/ is written (default: "
@@ -126,6 +130,7 @@ def read_options(config: pytest.Config) -> Options:
         keep=not option.no_cache,
         baseline=baseline,
         frozen=frozen,
+        resume=option.resume,
     )
 
 

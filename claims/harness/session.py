@@ -5,6 +5,7 @@ Session       the cases to come, the findings made, the reports
 record        keep a finding
 bench_of      the workbench of a checkpoint; one subject at a time is in memory
 workbench     the room that needs torch
+command_of    the command that is run
 cache_folder  where measurements are kept for later runs
 say           a line for the user, while the run goes on
 uncaptured    let what is said on stderr through
@@ -12,6 +13,7 @@ uncaptured    let what is said on stderr through
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
@@ -115,6 +117,11 @@ def cache_folder(config: pytest.Config) -> Path | None:
     except OSError as error:
         say(config, f"measurements are not kept for later runs: {error}; set cache_dir, or give --no-cache")
         return None
+
+
+def command_of(config: pytest.Config) -> str:
+    """The command that is run."""
+    return shlex.join(["pytest", *map(str, config.invocation_params.args)])
 
 
 def say(config: pytest.Config, line: str) -> None:

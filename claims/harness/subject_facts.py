@@ -6,8 +6,9 @@ bare_facts  of a checkpoint that could not be loaded
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fixtures.checkpoints import Checkpoint, fingerprint
 from mechinterp.errors import MechinterpError
@@ -24,7 +25,7 @@ def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str, products: s
     return SubjectFacts(
         source=_source(checkpoint),
         dataset_hash=dataset,
-        **fingerprint(checkpoint),
+        **_fingerprint(checkpoint),
         family=anatomy.family,
         n_layers=anatomy.n_layers,
         n_heads=anatomy.n_heads,
@@ -42,11 +43,17 @@ def facts_of(checkpoint: Checkpoint, subject: Subject, dataset: str, products: s
 def bare_facts(checkpoint: Checkpoint) -> SubjectFacts:
     """What is known of a checkpoint without loading it."""
     try:
-        return SubjectFacts(source=_source(checkpoint), **fingerprint(checkpoint))
+        return SubjectFacts(source=_source(checkpoint), **_fingerprint(checkpoint))
     except MechinterpError:  # what is wrong with it stands in the findings
         return SubjectFacts(
             name=checkpoint.name, source=_source(checkpoint), kind=checkpoint.kind, revision=checkpoint.revision
         )
+
+
+@cache
+def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Hashed once a run: before anything is measured, and never again for what is then loaded."""
+    return fingerprint(checkpoint)
 
 
 def _source(checkpoint: Checkpoint) -> str:
