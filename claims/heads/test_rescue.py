@@ -8,6 +8,7 @@ heads together give 2.0 by construction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +16,10 @@ from claims import measured
 from claims.claim import DISCUSSION, Claim
 from claims.harness.types import Judge
 from claims.measured.bars import PAIRS
-from mechinterp import Evidence, Head, Interval, Threshold
+from mechinterp import Evidence, Threshold
+
+if TYPE_CHECKING:
+    from mechinterp import Head, Interval
 
 CLAIM = Claim(
     "heads.rescue",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from torch.nn.functional import cosine_similarity
 
 import mechinterp as mi
 from claims import measured
@@ -43,7 +42,8 @@ RESAMPLES = 200
 def test_the_columns_are_opposite(lab: measured.Laboratory, site: str, judge: Judge) -> None:
     """The two columns of the probe point in opposite directions."""
     columns = lab.published_probe(site).columns.double()  # (layers, d_model, 2)
-    cosines = cosine_similarity(columns[..., 0], columns[..., 1], dim=1).numpy()
+    one, other = columns.unbind(-1)
+    cosines = ((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))).numpy()
     by_construction = (-1 + 1 / columns.square().sum(1).mean(1)).numpy()
     opposite = -cosines[-(-len(cosines) // 12) :]
     judge(
