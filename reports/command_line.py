@@ -48,6 +48,10 @@ EXAMPLES = {
   python -m reports accept RUN heads.rescue --reason "..."                    this claim only
   python -m reports accept RUN --baseline baselines/mine.json --reason "..."
 """,
+    "summary": """\
+  python -m reports summary RUN >> "$GITHUB_STEP_SUMMARY"
+  python -m reports summary RUN --outputs "$GITHUB_OUTPUT"
+""",
     "render": """\
   python -m reports render reports/runs/base-20251125T100000Z
   python -m reports render reports/baselines/base.json --into /tmp/page
@@ -114,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     add("reports", nargs="+", type=Path, metavar="REPORT", help=report)
     add("--baseline", type=Path, metavar="FILE", help="say on the page what changed against it")
     add("--into", type=Path, metavar="FOLDER", help="where the pages are written; default: beside each report")
+
+    add = _command(every, "summary", "a run in a screenful of Markdown, for the page of a CI job", commands.summarise)
+    add("report", type=Path, metavar="REPORT", help=report)
+    add("--baseline", type=Path, metavar="FILE", help="compare with it; by default as the run itself did")
+    add("--outputs", type=Path, metavar="FILE", help="add name=value lines to it: verdict counts, passes")
     return parser
 
 

@@ -5,6 +5,7 @@ show             a report, or one claim of it
 compare_reports  a run beside its baseline
 accept_report    put what changed in a run into its baseline
 render_reports   write pages anew
+summarise        a run in a screenful of Markdown
 Refused          what was asked for is understood, and not done
 """
 
@@ -15,19 +16,21 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from reports import changes, terminal
 from reports.baseline import accept, baseline_of
-from reports.collector import BEGUN, PAGE, REPORT, torn, write_pages
-from reports.comparison import compare
+from reports.collector import BEGUN, COMPARISON, PAGE, REPORT, torn, write_pages
+from reports.comparison import Comparison, compare
 from reports.figures import Picture
 from reports.files import write_whole
 from reports.finding import Finding
 from reports.outcome import by_claim
-from reports.schema import Report, ReportError, read_report, to_json
+from reports.schema import Report, ReportError, first_problem, read_report, to_json
 from reports.section import section
+from reports.summary import counts, summary
 from reports.text import plain, short
 
 
@@ -123,6 +126,33 @@ def render_reports(given: Namespace) -> int:
             raise _unwritable(folder, error) from error
         _print(plain(str(folder / PAGE)))
     return 0
+
+
+def summarise(given: Namespace) -> int:
+    """Print Markdown for the page of a CI job, and add counts of verdicts to a file of its outputs."""
+    report = _read(given.report)
+    comparison = compare(_read(given.baseline), report) if given.baseline else _compared(given.report)
+    _print(summary(report, comparison))
+    if given.outputs:
+        lines = "".join(f"{name}={value}\n" for name, value in counts(report, comparison).items())
+        try:
+            with given.outputs.open("a", encoding="utf-8") as stream:
+                stream.write(lines)
+        except OSError as error:
+            raise _unwritable(given.outputs, error) from error
+    return 0
+
+
+def _compared(path: Path) -> Comparison | None:
+    """What the run itself was compared with, as it stands in its folder."""
+    file = path / COMPARISON
+    if not file.is_file():
+        return None
+    try:
+        return Comparison.model_validate_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        said = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise ReportError(f"cannot read {plain(str(file))!r}: {plain(said)}; run `python -m reports compare`") from None
 
 
 def _read(path: Path) -> Report:

@@ -1,6 +1,7 @@
 """report.md: a run for a reader.
 
-render  the report as Markdown
+render        the report as Markdown
+claims_table  its claims by tiers
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def render(report: Report, pictures: Sequence[Picture] = (), comparison: Compari
         comparison: the run beside its baseline, if it has one.
     """
     drawn = dict(zip(map(id, report.findings), pictures, strict=False))
-    claims = [list(group) for _, group in groupby(by_claim(report.findings), key=lambda finding: finding.claim)]
+    claims = _claims(report)
     lines = [
         f"# Mechanistic claims: {escape(report.subject.name)}",
         "",
@@ -51,7 +52,7 @@ def render(report: Report, pictures: Sequence[Picture] = (), comparison: Compari
         *(changes_markdown.section(comparison) if comparison else []),
         "## Claims",
         "",
-        *table(("Claim", *map(str.capitalize, TIERS.values())), map(_row, claims)),
+        *claims_table(report),
         VERDICTS,
         "",
         "## Findings",
@@ -60,6 +61,15 @@ def render(report: Report, pictures: Sequence[Picture] = (), comparison: Compari
     for findings in claims:
         lines += section(findings, [drawn.get(id(finding), Picture()) for finding in findings])
     return "\n".join([*lines, *_provenance(report)])
+
+
+def claims_table(report: Report) -> list[str]:
+    """Lines of a table: a row a claim, a column a tier."""
+    return table(("Claim", *map(str.capitalize, TIERS.values())), map(_row, _claims(report)))
+
+
+def _claims(report: Report) -> list[list[Finding]]:
+    return [list(group) for _, group in groupby(by_claim(report.findings), key=lambda finding: finding.claim)]
 
 
 def _examined(report: Report) -> list[str]:

@@ -56,19 +56,35 @@ def run(item: pytest.Function) -> bool | None:
             _climb(item.config, case)
             _keep_facts(item.config, case)
     finding = session.findings[case.key]
-    if (told := ("verdict", finding.verdict)) not in item.user_properties:
-        item.user_properties.append(told)
-    if said := _unexpected(session, case, finding):
+    said, word = _unexpected(session, case, finding)
+    item.user_properties += [each for each in _properties(finding, word) if each not in item.user_properties]
+    if said:
         shown = problems if item.config.getoption("verbose", 0) > 0 else []
         pytest.fail("\n".join([said, *shown]), pytrace=False)
     return True
 
 
-def _unexpected(session: Session, case: Case, finding: Finding) -> str:
-    """Why the test fails, in a line; empty where the verdict is the expected one, or the baseline's is kept."""
+def _properties(finding: Finding, word: str) -> list[tuple[str, str]]:
+    """What JUnit XML and other plugins are told of a finding, as text."""
+    facts = {
+        "verdict": finding.verdict,
+        "claim": finding.claim,
+        "tier": finding.tier,
+        "case": finding.case,
+        "effect": finding.effect,
+        "interval": "" if finding.interval is None else "{} {}".format(*finding.interval),
+        "n": finding.n,
+        "expected": finding.expected,
+        "change": word,
+    }
+    return [(name, plain(str(value))) for name, value in facts.items() if value not in (None, "")]
+
+
+def _unexpected(session: Session, case: Case, finding: Finding) -> tuple[str, str]:
+    """Why the test fails, in a line, or nothing; and the word of the comparison, if there is a baseline."""
     baseline = session.options.baseline
     if baseline is None:
-        return "" if finding.as_expected else _line(finding)
+        return "" if finding.as_expected else _line(finding), ""
     bench = session.benches.get(session.options.models[case.subject])
     facts = bench.facts if bench else None
     run = Origin(
@@ -77,7 +93,7 @@ def _unexpected(session: Session, case: Case, finding: Finding) -> str:
         seeds=list(session.options.seeds),
     )
     change = against(baseline, finding, run)
-    return "" if change.passes else plain(f"{finding.label}: {change.word}. {change.why}")
+    return "" if change.passes else plain(f"{finding.label}: {change.word}. {change.why}"), change.word
 
 
 def _measured(item: pytest.Function, case: Case, problems: list[str]) -> Finding:
