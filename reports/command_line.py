@@ -55,6 +55,7 @@ EXAMPLES = {
     "render": """\
   python -m reports render reports/runs/base-20251125T100000Z
   python -m reports render reports/baselines/base.json --into /tmp/page
+  python -m reports render reports/baselines/*.json --into /tmp/page         one page, models by claims
 """,
 }
 
@@ -114,10 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--reason", default="", metavar="TEXT", help="why what changed is right; it stands in the baseline")
     _json(add)
 
-    add = _command(every, "render", "write the pages of a report anew", commands.render_reports)
+    add = _command(every, "render", "write the pages of a report anew, or one page of several", commands.render_reports)
     add("reports", nargs="+", type=Path, metavar="REPORT", help=report)
     add("--baseline", type=Path, metavar="FILE", help="say on the page what changed against it")
-    add("--into", type=Path, metavar="FOLDER", help="where the pages are written; default: beside each report")
+    add(
+        "--into",
+        type=Path,
+        metavar="FOLDER",
+        help="where the pages are written; default: beside a report, of several the folder where you are",
+    )
 
     add = _command(every, "summary", "a run in a screenful of Markdown, for the page of a CI job", commands.summarise)
     add("report", type=Path, metavar="REPORT", help=report)

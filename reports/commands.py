@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from reports import changes, terminal
+from reports import changes, models_page, terminal
 from reports.baseline import accept, baseline_of
 from reports.collector import BEGUN, COMPARISON, PAGE, REPORT, torn, write_pages
 from reports.comparison import Comparison, compare
@@ -32,6 +32,8 @@ from reports.schema import Report, ReportError, first_problem, read_report, to_j
 from reports.section import section
 from reports.summary import counts, summary
 from reports.text import plain, short
+
+MODELS = "models.html"
 
 
 class Refused(ReportError):
@@ -114,8 +116,10 @@ def accept_report(given: Namespace) -> int:
 
 
 def render_reports(given: Namespace) -> int:
-    """Write report.html and report.md anew, beside a report or into a folder."""
+    """Write report.html and report.md anew; several reports make one page, models.html."""
     baseline = _read(given.baseline) if given.baseline else None
+    if len(given.reports) > 1:
+        return _render_together([_read(path) for path in given.reports], given.into or Path.cwd())
     for path in given.reports:
         report = _read(path)
         folder = given.into or (path if path.is_dir() else path.parent)
@@ -125,6 +129,13 @@ def render_reports(given: Namespace) -> int:
         except OSError as error:
             raise _unwritable(folder, error) from error
         _print(plain(str(folder / PAGE)))
+    return 0
+
+
+def _render_together(reports: list[Report], folder: Path) -> int:
+    """Several reports make one page."""
+    _write(folder / MODELS, models_page.render(reports))
+    _print(plain(str(folder / MODELS)))
     return 0
 
 

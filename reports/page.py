@@ -1,6 +1,7 @@
 """report.html: a run as one page that opens offline, without a script if need be.
 
-render  the page
+render     the page
+templates  what pages are made from
 """
 
 from __future__ import annotations
@@ -129,11 +130,12 @@ def _page(report: Report, comparison: Comparison | None, pictures: bool) -> str:
         "counts": Counter(finding.verdict for finding in report.findings),
         "pictures": pictures,
     }
-    return _environment().get_template("report.html").render(facts)
+    return templates().get_template("report.html").render(facts)
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """What pages are made from: every text is made harmless and escaped, once."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
