@@ -154,3 +154,24 @@ def test_a_tokenizer_without_offsets_is_refused(find):
     """A slow tokenizer is refused with the way to load a fast one."""
     with pytest.raises(MechinterpError, match="use_fast=True"):
         find(SimpleNamespace(is_fast=False))
+
+
+@readers
+@law
+@given(seed=st.integers(0, 2**32))
+def test_the_running_value_is_the_last_step(reader, seed):
+    """Its tokens spell the number worked out last before the result, also where the second number was."""
+    tokenizer = reader()
+    problems = make_problems(2, seed=seed, operators="+-*/")
+    for transcript in make_transcripts(problems, seed=seed):
+        before, last, _ = transcript.attempts[-1].reductions()[-3:]
+        value, span = transcript.running_value
+        assert transcript.text[slice(*span)] == str(value)
+        assert value in last.numbers
+        sited = site(tokenizer, transcript)
+        assert read(tokenizer, sited, sited.running_value).strip() == str(value)
+        if last.numbers[1] not in before.numbers:
+            assert value == last.numbers[1]
+        elif last.numbers[0] not in before.numbers:
+            assert value == last.numbers[0]
+        assert sited.attempt[0] < sited.running_value[0] < sited.result[0]

@@ -22,12 +22,14 @@ from .repeats import Repeats
 from .rivals import lens_accuracy, own_remarks, surface_accuracy, untrained_accuracy
 from .rungs import Ladder, by_kind
 from .shared_circuit import SharedCircuit, require_counterparts, same_within
+from .timing import EARLIER, Timing, published_early
 from .untold import Opposites
 from .value_vectors import ValueVectors
 from .vector_tables import table_overlap
 
 __all__ = [
     "DOSE",
+    "EARLIER",
     "Asked",
     "DoseCurve",
     "FewHeads",
@@ -45,6 +47,7 @@ __all__ = [
     "PublishedProbe",
     "Repeats",
     "SharedCircuit",
+    "Timing",
     "ValueVectors",
     "activations",
     "beyond_rival",
@@ -76,6 +79,7 @@ __all__ = [
     "own_remarks",
     "pair_auc",
     "parts",
+    "published_early",
     "random_directions",
     "ranked_by_valid_vectors",
     "require_counterparts",

@@ -2,6 +2,7 @@
 
 run_attempts      all that observations hold
 residual_streams  only the residual stream, for a control
+residual_at       the same at other places
 """
 
 from __future__ import annotations
@@ -62,15 +63,25 @@ def run_attempts(
 @torch.no_grad()
 def residual_streams(subject: Subject, sited: Sequence[Sited], *, progress: str) -> dict[str, Tensor]:
     """Only the residual stream, by site (n, L, d_model): enough for a control."""
+    places = [_places(one, attended=False) for one in sited]
+    found = residual_at(subject, [one.input_ids for one in sited], places, progress=progress)
+    return dict(zip(SITES, found, strict=True))
+
+
+@torch.no_grad()
+def residual_at(
+    subject: Subject, prompts: Sequence[Sequence[int]], places: Sequence[Sequence[int]], *, progress: str
+) -> Tensor:
+    """The residual stream at k places of each prompt, (k, n, L, d_model)."""
     layers = range(subject.anatomy.n_layers)
-    residual = {name: torch.empty(len(sited), len(layers), subject.anatomy.d_model) for name in SITES}
-    for rows, places, batch in _at_sites(subject, sited, np.zeros(len(sited), dtype=bool), progress=progress):
-        with capture(subject, places, residual=layers) as seen:
+    found = torch.empty(len(places[0]), len(prompts), len(layers), subject.anatomy.d_model)
+    first = [min(row) for row in places]
+    for rows, batch in resumed(subject, prompts, first, size=AT_ONCE, progress=progress):
+        with capture(subject, [list(places[row]) for row in rows], residual=layers) as seen:
             last_logits(subject, batch)
         for layer in layers:
-            for j, name in enumerate(SITES):
-                residual[name][rows, layer] = seen.residual[layer][:, j].cpu()
-    return residual
+            found[:, rows, layer] = seen.residual[layer].transpose(0, 1).cpu()
+    return found
 
 
 def _at_sites(
