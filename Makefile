@@ -1,5 +1,5 @@
 # make claims    examine the shipped model `base` (make claims MODEL=... for another)
-# make test      run the tests         make lint      ruff and mypy
+# make test      run the tests, in two processes         make lint      ruff and mypy
 # make install   make .venv with what the claims need
 # make bench     time the engine against other libraries (REAL_MODEL=FILE for a real model too)
 # make base r1   train the organisms anew (make base r1 SEED=1), an hour and more on two cores
@@ -19,7 +19,7 @@ claims: $(VENV)/.claims
 	$(BIN)/python -m pytest claims/ --model $(MODEL) $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
