@@ -13,7 +13,7 @@ from audit import Audited, audit, deviations, matches
 from planted import TRUTH, planted, save
 from test_suite import report_in, run
 
-from claims.heads.test_identity import test_heads_attend_to_more_than_repeats as is_specific
+from claims.heads.test_identity import test_these_heads_do_more_than_find_repeats as is_specific
 from claims.measured.laboratory import Laboratory
 from claims.measured.repeats import Repeats
 from reports.schema import read_report

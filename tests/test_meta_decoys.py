@@ -50,6 +50,7 @@ REPETITION = {
     "behaviour.verifies": CANNOT,
     "heads.attend_target": ("refuted|not_applicable", "role|repetition"),
     "probe.decodable*": ("refuted", "repetition: 0.75 of role-swapped pairs"),
+    "probe.timing": ("not_applicable", "repetition|the best probe at the last digit reads the verdict with accuracy"),
     "*": ("not_applicable", "repetition|role"),
 }
 NOTHING = {
@@ -68,6 +69,7 @@ EXPECTED = {
     "seen": REPETITION
     | {
         "heads.attend_target": CANNOT,  # not more than any number to its mentions
+        "probe.timing": ("not_applicable", "the best probe at the last digit reads the verdict with accuracy"),
         "probe.decodable*": ("refuted", "repetition: 0.75 of role-swapped pairs.*repetition: 0.75 against foils"),
     },
     "tens": {

@@ -30,7 +30,7 @@ CLAIM = Claim(
     threshold=Threshold(0.1, reason="within a tenth of what any repeat gets a head is generic; above it is specific"),
     null="as many heads of the same layers below 0.1, matched by what they write",
 )
-def test_heads_attend_to_more_than_repeats(lab: measured.Laboratory, judge: Judge) -> None:
+def test_these_heads_do_more_than_find_repeats(lab: measured.Laboratory, judge: Judge) -> None:
     """These heads attend to the target more than to any repeated token."""
     lab.ladder.require_by_role()
     off, seed = lab.heads, lab.seed
