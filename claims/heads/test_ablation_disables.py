@@ -17,7 +17,7 @@ import mechinterp as mi
 from claims import measured
 from claims.claim import DISCUSSION, PAPER, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import KINDS, PAIRS
+from claims.measured.bars import FEWEST, KINDS, PAIRS
 from mechinterp import Control, Evidence, PreconditionUnmet, Threshold
 
 CLAIM = Claim(
@@ -29,8 +29,6 @@ CLAIM = Claim(
 AT_LEAST = 0.5
 DAMAGE = 0.5
 """Nats a token that other text may lose to an ablation before it counts as damage."""
-FEWEST = 16
-"""Right attempts that must be called right for anything to be lost."""
 
 
 @CLAIM.as_published(

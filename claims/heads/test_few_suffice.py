@@ -14,7 +14,7 @@ import mechinterp as mi
 from claims import measured
 from claims.claim import PAPER, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import PAIRS
+from claims.measured.bars import FEW, FEWEST, PAIRS
 from mechinterp import Control, Draws, Evidence, PreconditionUnmet, Threshold
 
 CLAIM = Claim(
@@ -23,9 +23,6 @@ CLAIM = Claim(
     source=PAPER,
     published="first 3 of the ranking, L17H11, L17H14, L17H10: 95.3 % disabled, 4.7 % partly, 0 % not (n = 300)",
 )
-FEW = 3
-FEWEST = 16
-"""Right attempts that must be called right for anything to be lost."""
 MOST_OF_IT = 0.8
 
 

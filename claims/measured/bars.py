@@ -38,3 +38,7 @@ SWEEP_PAIRS = 36
 """Pairs, a problem each, that interventions are run on."""
 LITTLE_MOVED = 0.05
 """Distance of weights, of their norm, within which they are nearly the same."""
+FEWEST = 16
+"""Right attempts that must be called right for anything to be lost."""
+FEW = 3
+"""Heads: "as few as three" (arXiv 2504.14379)."""

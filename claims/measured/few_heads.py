@@ -13,15 +13,13 @@ import numpy as np
 from torch import Tensor
 
 import mechinterp as mi
-from claims.measured.bars import SWEEP_PAIRS
+from claims.measured.bars import FEW, SWEEP_PAIRS
 from claims.measured.heads_off import HeadsOff
 from claims.measured.once import once
 from claims.measured.pair_runs import PairRuns
 from mechinterp import Head
 from mechinterp.nulls import MOST
 
-FEW = 3
-"""Heads: "as few as three" (arXiv 2504.14379)."""
 NEAREST_HEADS = 12
 """Heads of a layer that a null is drawn from: of three heads more than a hundred sets."""
 RANDOM_ORDERS = 20

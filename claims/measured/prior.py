@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mechinterp as mi
-from claims.measured.at_sites import AT_ONCE
+from claims.measured.at_sites import residual_at
 from claims.measured.bars import SWEEP_PAIRS
 from claims.measured.heads_off import HeadsOff
 from claims.measured.once import kept, once
@@ -66,18 +66,11 @@ class Prior:
     @once
     def probe_accuracy(self) -> np.ndarray:
         """(layers,): balanced accuracy here of the probes at ` (` that were fitted with the answer in the context."""
-        subject, texts = self.off.subject, [ids for ids, _ in self.texts]
-        layers = range(subject.anatomy.n_layers)
+        texts = [ids for ids, _ in self.texts]
+        last = [[len(ids) - 1] for ids in texts]
 
-        @torch.no_grad()
         def make() -> dict[str, Tensor]:
-            residual = torch.empty(len(texts), len(layers), subject.anatomy.d_model)
-            for rows, batch in mi.batches(subject, texts, size=AT_ONCE, progress=f"{self.task}: probe"):
-                with mi.capture(subject, [[len(texts[row]) - 1] for row in rows], residual=layers) as seen:
-                    mi.last_logits(subject, batch)
-                for layer in layers:
-                    residual[rows, layer] = seen.residual[layer][:, 0].cpu()
-            return {"residual": residual}
+            return {"residual": residual_at(self.off.subject, texts, last, progress=f"{self.task}: probe")[0]}
 
         residual = kept(self.off.store, ("prior, residual", texts), make)["residual"]
         labels = torch.arange(len(texts)) < len(texts) // 2

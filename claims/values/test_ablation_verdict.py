@@ -14,7 +14,7 @@ import mechinterp as mi
 from claims import measured
 from claims.claim import PAPER, Claim
 from claims.harness.types import Judge
-from claims.measured.bars import PAIRS, VECTORS
+from claims.measured.bars import FEWEST, PAIRS, VECTORS
 from mechinterp import Control, Draws, Evidence, PreconditionUnmet, Threshold
 from mechinterp.nulls import MOST
 
@@ -26,8 +26,6 @@ CLAIM = Claim(
     "ones 44.7, 2.3, 53.0",
 )
 AT_LEAST = 0.25
-FEWEST = 16
-"""Right attempts that must be called right for anything to be lost."""
 
 
 @CLAIM.as_published(
